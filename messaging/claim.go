@@ -1,0 +1,316 @@
+package messaging
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/jmoiron/sqlx"
+)
+
+// claimed is a message in hand: nobody else's until its lease ends, and ours to
+// acknowledge only while the row bears our token.
+type claimed struct {
+	Message
+	row     int64 // id in the queue table: the order of sending
+	token   int64
+	at      time.Time // of the claim, by the database's clock
+	suspect bool      // somebody had it in hand and didn't finish
+	dead    bool      // it became a dead letter by this claim: too many crashes
+}
+
+// queueTable holds the SQL of one queue. All of it is commit-relaxed
+// (synchronous_commit off): losing a claim, a nack or a renewal to a crash of the
+// server costs a repeat of work whose effects were lost with it. An
+// acknowledgement never is: it commits with the effects.
+type queueTable struct {
+	db     *sqlx.DB
+	name   string
+	limits limits
+
+	claimSQL, suspectSQL, lookSQL, ackSQL, nackSQL, renewSQL, giveBackSQL string
+}
+
+const claimColumns = `q.id, q.message_id::text, q.kind, q.schema_version, coalesce(q.lane, ''), q.class, coalesce(q.order_id::text, ''),
+	coalesce(q.correlation_id, ''), coalesce(q.causation_id::text, ''), q.occurred_at, q.producer, q.metadata, q.payload, q.attempts,
+	q.token, clock_timestamp(), q.dead_reason IS NOT NULL`
+
+func newQueueTable(db *sqlx.DB, name string, l limits) *queueTable {
+	t := quote("queue_" + name)
+	t = "messaging." + t
+	// A row is claimable when it has no lane or is the first living one of its lane.
+	head := `(c.lane IS NULL OR c.id = (SELECT h.id FROM ` + t + ` h WHERE h.lane = c.lane AND h.dead_reason IS NULL ORDER BY h.lane, h.id LIMIT 1))`
+	// statement_timestamp is stable and can be an index condition; clock_timestamp can't.
+	pick := func(class, limit string) string {
+		return `SELECT c.id FROM ` + t + ` c
+			WHERE c.class = ` + class + ` AND c.dead_reason IS NULL AND c.due <= statement_timestamp()
+			  AND c.due >= least($3::timestamptz, statement_timestamp() - interval '5 seconds')
+			  AND c.token IS NULL AND c.crashes = 0 AND ` + head + `
+			ORDER BY c.class, c.due, c.id LIMIT ` + limit + ` FOR UPDATE SKIP LOCKED`
+	}
+	return &queueTable{
+		db: db, name: name, limits: l,
+		// $1 limit, $2 token, $3 floor, $4 lease, $5..$7 the classes in the order asked
+		claimSQL: `
+			WITH a AS (` + pick("$5", "$1") + `),
+			     b AS (` + pick("$6", "$1 - (SELECT count(*) FROM a)") + `),
+			     c AS (` + pick("$7", "$1 - (SELECT count(*) FROM a) - (SELECT count(*) FROM b)") + `)
+			UPDATE ` + t + ` q SET due = clock_timestamp() + $4::interval, attempts = q.attempts + 1, token = $2
+			FROM (SELECT id FROM a UNION ALL SELECT id FROM b UNION ALL SELECT id FROM c) p
+			WHERE q.id = p.id
+			RETURNING ` + claimColumns,
+		// A token left on a row that is due again belongs to a process that is gone:
+		// that counts as a crash, and after too many the message is dead.
+		suspectSQL: `
+			UPDATE ` + t + ` q SET due = clock_timestamp() + $2::interval, attempts = q.attempts + 1, token = $1,
+			       crashes = q.crashes + (q.token IS NOT NULL)::int,
+			       dead_reason = CASE WHEN q.token IS NOT NULL AND q.crashes + 1 >= $3 THEN
+			           format('its consumer was gone %s times while it had the message in hand', q.crashes + 1) END
+			FROM (SELECT c.id FROM ` + t + ` c
+			      WHERE c.dead_reason IS NULL AND (c.token IS NOT NULL OR c.crashes > 0) AND c.due <= statement_timestamp() AND ` + head + `
+			      ORDER BY c.due LIMIT 1 FOR UPDATE SKIP LOCKED) p
+			WHERE q.id = p.id
+			RETURNING ` + claimColumns,
+		// The oldest row that may be claimed (the floor of later claims), how long
+		// until the next falls due, and whether there is a suspect.
+		lookSQL: `
+			SELECT (SELECT min(o.due) FROM (VALUES (0), (1), (2)) k (class)
+			        CROSS JOIN LATERAL (SELECT due FROM ` + t + ` WHERE class = k.class AND dead_reason IS NULL ORDER BY class, due LIMIT 1) o),
+			       (SELECT min(o.due) FROM (VALUES (0), (1), (2)) k (class)
+			        CROSS JOIN LATERAL (SELECT due FROM ` + t + ` WHERE class = k.class AND dead_reason IS NULL AND due > statement_timestamp() ORDER BY class, due LIMIT 1) o) - clock_timestamp(),
+			       EXISTS (SELECT FROM ` + t + ` WHERE dead_reason IS NULL AND (token IS NOT NULL OR crashes > 0) AND due <= statement_timestamp())`,
+		ackSQL: `DELETE FROM ` + t + ` q USING unnest($1::bigint[], $2::bigint[]) a (id, token) WHERE q.id = a.id AND q.token = a.token`,
+		// $1 id, $2 token, $3 wait, $4 attempts not counted, $5 error, $6 why it is dead or null
+		nackSQL: `
+			WITH n AS (
+				UPDATE ` + t + ` SET due = clock_timestamp() + $3::interval, token = NULL, attempts = attempts - $4, last_error = $5, dead_reason = $6
+				WHERE id = $1 AND token = $2
+				RETURNING id, lane, due, dead_reason)
+			UPDATE ` + t + ` q SET due = greatest(q.due, n.due) FROM n
+			WHERE n.dead_reason IS NULL AND q.lane = n.lane AND q.id > n.id AND q.dead_reason IS NULL AND q.token IS NULL`,
+		renewSQL:    `UPDATE ` + t + ` SET due = clock_timestamp() + $3::interval WHERE id = $1 AND token = $2`,
+		giveBackSQL: `UPDATE ` + t + ` SET due = clock_timestamp() + $3::interval, token = NULL, attempts = attempts - 1 WHERE id = ANY($1) AND token = $2`,
+	}
+}
+
+// relaxed runs one statement in a transaction that doesn't wait for the disk,
+// in a single round trip, and hands its rows to scan.
+func relaxed(ctx context.Context, db *sqlx.DB, scan func(pgx.Rows) error, query string, args ...any) error {
+	return onConn(ctx, db, func(c *pgx.Conn) error {
+		var b pgx.Batch
+		b.Queue(`BEGIN`)
+		b.Queue(`SET LOCAL synchronous_commit = off`)
+		b.Queue(query, args...)
+		b.Queue(`COMMIT`)
+		res := c.SendBatch(ctx, &b)
+		err := func() error {
+			for range 2 {
+				if _, err := res.Exec(); err != nil {
+					return err
+				}
+			}
+			if err := scanAll(res, scan); err != nil {
+				return err
+			}
+			_, err := res.Exec()
+			return err
+		}()
+		return errors.Join(err, res.Close())
+	})
+}
+
+func scanAll(res pgx.BatchResults, scan func(pgx.Rows) error) error {
+	rows, err := res.Query()
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if scan == nil {
+			continue
+		}
+		if err := scan(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// onConn runs f on a connection of db by itself. A connection that f leaves
+// inside a transaction is closed instead of going back to the pool.
+func onConn(ctx context.Context, db *sqlx.DB, f func(*pgx.Conn) error) error {
+	conn, err := db.Connx(ctx)
+	if err != nil {
+		return err
+	}
+	var ferr error
+	err = conn.Raw(func(driver any) error {
+		c := driver.(*stdlib.Conn).Conn()
+		ferr = f(c)
+		if ferr != nil && c.PgConn().TxStatus() != 'I' {
+			ferr = errors.Join(ferr, c.Close(ctx))
+		}
+		return nil
+	})
+	return errors.Join(ferr, err, conn.Close())
+}
+
+func scanClaimed(rows pgx.Rows) (claimed, error) {
+	var c claimed
+	var metadata []byte
+	err := rows.Scan(&c.row, &c.ID, &c.Kind, &c.SchemaVersion, &c.Lane, &c.Class, &c.OrderID,
+		&c.CorrelationID, &c.CausationID, &c.OccurredAt, &c.Producer, &metadata, &c.Payload, &c.Attempt,
+		&c.token, &c.at, &c.dead)
+	if err != nil {
+		return c, err
+	}
+	if len(metadata) > 0 {
+		if err := json.Unmarshal(metadata, &c.metadata); err != nil {
+			return c, err
+		}
+		c.Traceparent = c.metadata[keyTraceparent]
+	}
+	return c, nil
+}
+
+// classOrders are the orders in which the classes are asked, for a tenth each:
+// express comes first in six of ten claims, standard in three, bulk in one.
+var classOrders = [10][3]Class{
+	{Express, Standard, Bulk}, {Standard, Express, Bulk}, {Express, Standard, Bulk}, {Express, Standard, Bulk}, {Bulk, Express, Standard},
+	{Express, Standard, Bulk}, {Standard, Express, Bulk}, {Express, Standard, Bulk}, {Standard, Express, Bulk}, {Express, Standard, Bulk},
+}
+
+// claim takes up to n messages that nobody has in hand. Turn counts the claims
+// of the consumer, floor is a moment before which nothing is due.
+func (t *queueTable) claim(ctx context.Context, n int, turn uint, floor time.Time) ([]claimed, error) {
+	var list []claimed
+	o := classOrders[turn%10]
+	err := relaxed(ctx, t.db, func(rows pgx.Rows) error {
+		c, err := scanClaimed(rows)
+		list = append(list, c)
+		return err
+	}, t.claimSQL, n, rand.Int64(), floor, t.limits.lease, o[0], o[1], o[2])
+	if err != nil {
+		return nil, fmt.Errorf("claim from queue %s: %w", t.name, err)
+	}
+	slices.SortFunc(list, func(a, b claimed) int { return int(a.row - b.row) })
+	return list, nil
+}
+
+// claimSuspect takes one message that somebody had in hand and didn't finish.
+// It returns nil when there is none.
+func (t *queueTable) claimSuspect(ctx context.Context) (*claimed, error) {
+	var got *claimed
+	err := relaxed(ctx, t.db, func(rows pgx.Rows) error {
+		c, err := scanClaimed(rows)
+		c.suspect = true
+		got = &c
+		return err
+	}, t.suspectSQL, rand.Int64(), t.limits.lease, t.limits.maxCrashes)
+	if err != nil {
+		return nil, fmt.Errorf("claim a suspect from queue %s: %w", t.name, err)
+	}
+	return got, nil
+}
+
+// look reports the oldest living row's due time (far ahead when there is none), how
+// long until the next one falls due (at most the poll interval), and whether a
+// suspect waits.
+func (t *queueTable) look(ctx context.Context) (oldest time.Time, next time.Duration, suspect bool, err error) {
+	var first *time.Time
+	var wait *time.Duration
+	err = onConn(ctx, t.db, func(c *pgx.Conn) error {
+		return c.QueryRow(ctx, t.lookSQL).Scan(&first, &wait, &suspect)
+	})
+	if err != nil {
+		return time.Time{}, 0, false, fmt.Errorf("look at queue %s: %w", t.name, err)
+	}
+	oldest = time.Now().Add(24 * time.Hour)
+	if first != nil {
+		oldest = *first
+	}
+	next = t.limits.poll
+	if wait != nil {
+		next = min(next, max(*wait, time.Millisecond))
+	}
+	return oldest, next, suspect, nil
+}
+
+// ack deletes messages inside tx. It returns ErrLost when one of them isn't ours
+// any more: then nothing of tx may be committed.
+func (t *queueTable) ack(ctx context.Context, tx sqlx.ExecerContext, list []claimed) error {
+	ids, tokens := make([]int64, len(list)), make([]int64, len(list))
+	for i, c := range list {
+		ids[i], tokens[i] = c.row, c.token
+	}
+	res, err := tx.ExecContext(ctx, t.ackSQL, ids, tokens)
+	if err != nil {
+		return fmt.Errorf("acknowledge in queue %s: %w", t.name, err)
+	}
+	n, err := res.RowsAffected()
+	if err != nil {
+		return fmt.Errorf("acknowledge in queue %s: %w", t.name, err)
+	}
+	if int(n) != len(list) {
+		return fmt.Errorf("acknowledge in queue %s: %d of %d: %w", t.name, n, len(list), ErrLost)
+	}
+	return nil
+}
+
+// nack puts c back after wait, or among the dead letters when reason says why.
+func (t *queueTable) nack(ctx context.Context, c claimed, wait time.Duration, counts bool, cause error, reason *string) error {
+	uncounted := 0
+	if !counts {
+		uncounted = 1
+	}
+	text := shorten(cause.Error())
+	err := relaxed(ctx, t.db, nil, t.nackSQL, c.row, c.token, wait, uncounted, text, reason)
+	if err != nil {
+		return fmt.Errorf("put message %s back into queue %s: %w", c.ID, t.name, err)
+	}
+	return nil
+}
+
+// renew prolongs the lease of c; ErrLost when it isn't ours any more.
+func (t *queueTable) renew(ctx context.Context, c claimed) error {
+	return onConn(ctx, t.db, func(conn *pgx.Conn) error {
+		tag, err := conn.Exec(ctx, t.renewSQL, c.row, c.token, t.limits.lease)
+		if err != nil {
+			return fmt.Errorf("renew the lease of message %s: %w", c.ID, err)
+		}
+		if tag.RowsAffected() == 0 {
+			return fmt.Errorf("renew the lease of message %s: %w", c.ID, ErrLost)
+		}
+		return nil
+	})
+}
+
+// giveBack returns messages untouched: to be claimed again, no attempt counted.
+func (t *queueTable) giveBack(ctx context.Context, list []claimed, wait time.Duration) error {
+	byToken := map[int64][]int64{}
+	for _, c := range list {
+		byToken[c.token] = append(byToken[c.token], c.row)
+	}
+	for token, ids := range byToken {
+		if err := relaxed(ctx, t.db, nil, t.giveBackSQL, ids, token, wait); err != nil {
+			return fmt.Errorf("give %d messages back to queue %s: %w", len(ids), t.name, err)
+		}
+	}
+	return nil
+}
+
+// shorten keeps an error's text fit to be stored and shown.
+func shorten(s string) string {
+	s = strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", ""), "�")
+	if r := []rune(s); len(r) > 500 {
+		return string(r[:500]) + "…"
+	}
+	return s
+}

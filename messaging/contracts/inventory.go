@@ -1,0 +1,182 @@
+package contracts
+
+// Line is a quantity of one product.
+type Line struct {
+	SKU      string `json:"sku" validate:"required"`
+	Quantity int    `json:"quantity" validate:"min=1"`
+}
+
+// The kinds that inventory owns.
+const (
+	KindReserveStock     = "inventory.reserve_stock"
+	KindReleaseStock     = "inventory.release_stock"
+	KindFulfilOrder      = "inventory.fulfil_order"
+	KindDispatchShipment = "inventory.dispatch_shipment"
+
+	KindProductChanged     = "inventory.product_changed"
+	KindStockLevelChanged  = "inventory.stock_level_changed"
+	KindStockReserved      = "inventory.stock_reserved"
+	KindStockRejected      = "inventory.stock_rejected"
+	KindStockReleased      = "inventory.stock_released"
+	KindReservationExpired = "inventory.reservation_expired"
+	KindFulfilmentStarted  = "inventory.fulfilment_started"
+	KindFulfilmentRefused  = "inventory.fulfilment_refused"
+	KindShipmentPacked     = "inventory.shipment_packed"
+	KindShipmentDispatched = "inventory.shipment_dispatched"
+	KindShipmentDelivered  = "inventory.shipment_delivered"
+)
+
+// ReserveStock asks inventory to hold all lines for HoldSeconds. It is answered
+// by StockReserved or StockRejected; repeated, by the same answer again.
+type ReserveStock struct {
+	ReservationID string `json:"reservation_id" validate:"required,uuid"`
+	OrderID       string `json:"order_id" validate:"required,uuid"`
+	Lines         []Line `json:"lines" validate:"min=1,max=100,dive"`
+	HoldSeconds   int    `json:"hold_seconds" validate:"min=1"`
+}
+
+func (ReserveStock) Kind() string    { return KindReserveStock }
+func (m ReserveStock) Order() string { return m.OrderID }
+
+// ReleaseStock undoes a reservation in any state before shipping; of one that
+// never was it leaves a tombstone, so that an overtaken ReserveStock is refused.
+// Answered by StockReleased, always.
+type ReleaseStock struct {
+	ReservationID string `json:"reservation_id" validate:"required,uuid"`
+	OrderID       string `json:"order_id" validate:"required,uuid"`
+	Reason        string `json:"reason"`
+}
+
+func (ReleaseStock) Kind() string    { return KindReleaseStock }
+func (m ReleaseStock) Order() string { return m.OrderID }
+
+// FulfilOrder asks the warehouse to pick and pack what is reserved. Answered by
+// FulfilmentStarted and later ShipmentPacked, or by FulfilmentRefused; repeated,
+// by the latest of them again.
+type FulfilOrder struct {
+	ReservationID string `json:"reservation_id" validate:"required,uuid"`
+	OrderID       string `json:"order_id" validate:"required,uuid"`
+}
+
+func (FulfilOrder) Kind() string    { return KindFulfilOrder }
+func (m FulfilOrder) Order() string { return m.OrderID }
+
+// DispatchShipment hands what is packed and paid to the carrier. Answered by
+// ShipmentDispatched and later ShipmentDelivered; repeated, by the latest again.
+type DispatchShipment struct {
+	ReservationID string `json:"reservation_id" validate:"required,uuid"`
+	OrderID       string `json:"order_id" validate:"required,uuid"`
+}
+
+func (DispatchShipment) Kind() string    { return KindDispatchShipment }
+func (m DispatchShipment) Order() string { return m.OrderID }
+
+// ProductChanged says what a product is called and costs now. Its lane is the SKU.
+type ProductChanged struct {
+	SKU        string `json:"sku" validate:"required"`
+	Name       string `json:"name" validate:"required"`
+	PriceMinor int64  `json:"price_minor" validate:"min=1"`
+	Currency   string `json:"currency" validate:"required,iso4217"`
+	Active     bool   `json:"active"`
+}
+
+func (ProductChanged) Kind() string   { return KindProductChanged }
+func (ProductChanged) Order() string  { return "" }
+func (m ProductChanged) Lane() string { return m.SKU }
+
+// StockLevelChanged says that a product was restocked or sold out. Its lane is the SKU.
+type StockLevelChanged struct {
+	SKU       string `json:"sku" validate:"required"`
+	Available int64  `json:"available" validate:"min=0"`
+}
+
+func (StockLevelChanged) Kind() string   { return KindStockLevelChanged }
+func (StockLevelChanged) Order() string  { return "" }
+func (m StockLevelChanged) Lane() string { return m.SKU }
+
+// StockReserved: all lines are held until the hold runs out.
+type StockReserved struct {
+	ReservationID string `json:"reservation_id" validate:"required,uuid"`
+	OrderID       string `json:"order_id" validate:"required,uuid"`
+}
+
+func (StockReserved) Kind() string    { return KindStockReserved }
+func (m StockReserved) Order() string { return m.OrderID }
+
+// StockRejected: nothing is held. ReasonCode is out_of_stock, unknown_sku or released.
+type StockRejected struct {
+	ReservationID string   `json:"reservation_id" validate:"required,uuid"`
+	OrderID       string   `json:"order_id" validate:"required,uuid"`
+	ReasonCode    string   `json:"reason_code" validate:"required"`
+	SKUs          []string `json:"skus,omitempty"` // those that fell short
+}
+
+func (StockRejected) Kind() string    { return KindStockRejected }
+func (m StockRejected) Order() string { return m.OrderID }
+
+// StockReleased: nothing is held, picked or packed for the order any more.
+type StockReleased struct {
+	ReservationID string `json:"reservation_id" validate:"required,uuid"`
+	OrderID       string `json:"order_id" validate:"required,uuid"`
+}
+
+func (StockReleased) Kind() string    { return KindStockReleased }
+func (m StockReleased) Order() string { return m.OrderID }
+
+// ReservationExpired: the hold ran out before the warehouse was asked.
+type ReservationExpired struct {
+	ReservationID string `json:"reservation_id" validate:"required,uuid"`
+	OrderID       string `json:"order_id" validate:"required,uuid"`
+}
+
+func (ReservationExpired) Kind() string    { return KindReservationExpired }
+func (m ReservationExpired) Order() string { return m.OrderID }
+
+// FulfilmentStarted: the warehouse is picking.
+type FulfilmentStarted struct {
+	ReservationID string `json:"reservation_id" validate:"required,uuid"`
+	OrderID       string `json:"order_id" validate:"required,uuid"`
+}
+
+func (FulfilmentStarted) Kind() string    { return KindFulfilmentStarted }
+func (m FulfilmentStarted) Order() string { return m.OrderID }
+
+// FulfilmentRefused: there is nothing to pick. ReasonCode is not_reserved,
+// reservation_expired or released.
+type FulfilmentRefused struct {
+	ReservationID string `json:"reservation_id" validate:"required,uuid"`
+	OrderID       string `json:"order_id" validate:"required,uuid"`
+	ReasonCode    string `json:"reason_code" validate:"required"`
+}
+
+func (FulfilmentRefused) Kind() string    { return KindFulfilmentRefused }
+func (m FulfilmentRefused) Order() string { return m.OrderID }
+
+// ShipmentPacked: these lines are packed and wait for their money.
+type ShipmentPacked struct {
+	ReservationID string `json:"reservation_id" validate:"required,uuid"`
+	OrderID       string `json:"order_id" validate:"required,uuid"`
+	Lines         []Line `json:"lines" validate:"min=1,dive"`
+}
+
+func (ShipmentPacked) Kind() string    { return KindShipmentPacked }
+func (m ShipmentPacked) Order() string { return m.OrderID }
+
+// ShipmentDispatched: the carrier has it.
+type ShipmentDispatched struct {
+	ReservationID string `json:"reservation_id" validate:"required,uuid"`
+	OrderID       string `json:"order_id" validate:"required,uuid"`
+	Tracking      string `json:"tracking" validate:"required"`
+}
+
+func (ShipmentDispatched) Kind() string    { return KindShipmentDispatched }
+func (m ShipmentDispatched) Order() string { return m.OrderID }
+
+// ShipmentDelivered: the customer has it.
+type ShipmentDelivered struct {
+	ReservationID string `json:"reservation_id" validate:"required,uuid"`
+	OrderID       string `json:"order_id" validate:"required,uuid"`
+}
+
+func (ShipmentDelivered) Kind() string    { return KindShipmentDelivered }
+func (m ShipmentDelivered) Order() string { return m.OrderID }

@@ -1,0 +1,101 @@
+package contracts
+
+// The kinds that payments owns.
+const (
+	KindAuthorizePayment = "payments.authorize_payment"
+	KindCapturePayment   = "payments.capture_payment"
+	KindVoidPayment      = "payments.void_payment"
+
+	KindPaymentAuthorized = "payments.payment_authorized"
+	KindPaymentDeclined   = "payments.payment_declined"
+	KindPaymentCaptured   = "payments.payment_captured"
+	KindPaymentVoided     = "payments.payment_voided"
+)
+
+// AuthorizePayment asks for the customer's money to be set aside. Answered by
+// PaymentAuthorized or PaymentDeclined for this attempt; repeated, by the same
+// answer again.
+type AuthorizePayment struct {
+	PaymentID   string `json:"payment_id" validate:"required,uuid"`
+	Attempt     int    `json:"attempt" validate:"min=1"` // counts the methods tried, from 1
+	OrderID     string `json:"order_id" validate:"required,uuid"`
+	CustomerID  string `json:"customer_id" validate:"required"`
+	AmountMinor int64  `json:"amount_minor" validate:"min=1"`
+	Currency    string `json:"currency" validate:"required,iso4217"`
+	MethodToken string `json:"method_token" validate:"required"` // the provider's name of the method; never logged
+}
+
+func (AuthorizePayment) Kind() string    { return KindAuthorizePayment }
+func (m AuthorizePayment) Order() string { return m.OrderID }
+
+// CapturePayment takes the money that the attempt set aside. Answered by
+// PaymentCaptured; repeated under the same CaptureID, by the same answer again.
+type CapturePayment struct {
+	PaymentID   string `json:"payment_id" validate:"required,uuid"`
+	Attempt     int    `json:"attempt" validate:"min=1"`
+	CaptureID   string `json:"capture_id" validate:"required,uuid"`
+	OrderID     string `json:"order_id" validate:"required,uuid"`
+	AmountMinor int64  `json:"amount_minor" validate:"min=1"`
+}
+
+func (CapturePayment) Kind() string    { return KindCapturePayment }
+func (m CapturePayment) Order() string { return m.OrderID }
+
+// VoidPayment gives back what the attempt, and any before it, set aside. Of an
+// attempt that never was it leaves a tombstone, so that an overtaken
+// AuthorizePayment is refused. Answered by PaymentVoided.
+type VoidPayment struct {
+	PaymentID string `json:"payment_id" validate:"required,uuid"`
+	Attempt   int    `json:"attempt" validate:"min=1"`
+	OrderID   string `json:"order_id" validate:"required,uuid"`
+}
+
+func (VoidPayment) Kind() string    { return KindVoidPayment }
+func (m VoidPayment) Order() string { return m.OrderID }
+
+// PaymentAuthorized: the amount is set aside at the provider.
+type PaymentAuthorized struct {
+	PaymentID   string `json:"payment_id" validate:"required,uuid"`
+	Attempt     int    `json:"attempt" validate:"min=1"`
+	OrderID     string `json:"order_id" validate:"required,uuid"`
+	AmountMinor int64  `json:"amount_minor" validate:"min=1"`
+	Currency    string `json:"currency" validate:"required,iso4217"`
+}
+
+func (PaymentAuthorized) Kind() string    { return KindPaymentAuthorized }
+func (m PaymentAuthorized) Order() string { return m.OrderID }
+
+// PaymentDeclined: the provider refused this attempt for good. ReasonCode is the
+// provider's (card_declined, insufficient_funds, …), or voided for an attempt
+// that a VoidPayment overtook.
+type PaymentDeclined struct {
+	PaymentID  string `json:"payment_id" validate:"required,uuid"`
+	Attempt    int    `json:"attempt" validate:"min=1"`
+	OrderID    string `json:"order_id" validate:"required,uuid"`
+	ReasonCode string `json:"reason_code" validate:"required"`
+}
+
+func (PaymentDeclined) Kind() string    { return KindPaymentDeclined }
+func (m PaymentDeclined) Order() string { return m.OrderID }
+
+// PaymentCaptured: the money is ours.
+type PaymentCaptured struct {
+	PaymentID   string `json:"payment_id" validate:"required,uuid"`
+	Attempt     int    `json:"attempt" validate:"min=1"`
+	CaptureID   string `json:"capture_id" validate:"required,uuid"`
+	OrderID     string `json:"order_id" validate:"required,uuid"`
+	AmountMinor int64  `json:"amount_minor" validate:"min=1"`
+}
+
+func (PaymentCaptured) Kind() string    { return KindPaymentCaptured }
+func (m PaymentCaptured) Order() string { return m.OrderID }
+
+// PaymentVoided: nothing is set aside for the attempt any more.
+type PaymentVoided struct {
+	PaymentID string `json:"payment_id" validate:"required,uuid"`
+	Attempt   int    `json:"attempt" validate:"min=1"`
+	OrderID   string `json:"order_id" validate:"required,uuid"`
+}
+
+func (PaymentVoided) Kind() string    { return KindPaymentVoided }
+func (m PaymentVoided) Order() string { return m.OrderID }

@@ -1,0 +1,35 @@
+package messaging
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/jmoiron/sqlx"
+)
+
+// OpenDB returns a pool of up to size connections to dsn as a service uses it:
+// no statement runs, and no transaction idles, for more than 5 s, so that
+// nothing that hangs holds locks for longer; times are UTC. name is shown in
+// pg_stat_activity. It doesn't connect yet.
+func OpenDB(dsn, name string, size int) (*sqlx.DB, error) {
+	cfg, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		return nil, fmt.Errorf("open the database of %s: %w", name, err)
+	}
+	cfg.ConnectTimeout = 5 * time.Second
+	for key, value := range map[string]string{
+		"application_name":                    name,
+		"timezone":                            "UTC",
+		"statement_timeout":                   "5s",
+		"idle_in_transaction_session_timeout": "5s",
+	} {
+		cfg.RuntimeParams[key] = value
+	}
+	db := sqlx.NewDb(stdlib.OpenDB(*cfg), "pgx")
+	db.SetMaxOpenConns(size)
+	db.SetMaxIdleConns(size)
+	db.SetConnMaxIdleTime(5 * time.Minute)
+	return db, nil
+}

@@ -1,0 +1,81 @@
+package messaging
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"net"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// permanent marks an error that no further attempt can mend.
+type permanent struct{ error }
+
+func (p permanent) Unwrap() error { return p.error }
+
+// Permanent marks err as hopeless: the message becomes a dead letter at once,
+// with err's text as its reason. Permanent(nil) is nil.
+func Permanent(err error) error {
+	if err == nil {
+		return nil
+	}
+	return permanent{err}
+}
+
+// isPermanent reports whether err, or one it wraps, was marked by Permanent.
+func isPermanent(err error) bool {
+	var p permanent
+	return errors.As(err, &p)
+}
+
+// ErrLost is returned by the recording of a leased message whose lease went to
+// another consumer in the meantime: nothing of it was written.
+var ErrLost = errors.New("the lease went to another consumer")
+
+// errHandlerTimeout is the failure of a handler that ran past its limit.
+var errHandlerTimeout = errors.New("the handler ran past its time limit")
+
+// errClosing stands for messages given back because the process stops.
+var errClosing = errors.New("closing")
+
+// panicked is a handler's panic made an error.
+type panicked struct{ value any }
+
+func (p panicked) Error() string { return fmt.Sprintf("panic: %v", p.value) }
+
+// countsAsAttempt reports whether a failure is the message's own. What the
+// database or the process did to it (serialisation, deadlock, restart, too many
+// connections, a lost connection, shutdown) is not, unless one of our own
+// limits cut the connection.
+func countsAsAttempt(err error) bool {
+	if errors.Is(err, errClosing) || errors.Is(err, ErrLost) {
+		return false
+	}
+	if errors.Is(err, errHandlerTimeout) {
+		return true
+	}
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		switch pg.Code {
+		case "40001", "40P01", "57P01", "57P02", "57P03", "53300":
+			return false
+		}
+		return true
+	}
+	return !connectionLost(err)
+}
+
+// connectionLost reports whether err says that the connection is gone.
+func connectionLost(err error) bool {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		return pg.Code == "57P01" || pg.Code == "57P02" || pg.Code == "57P03" || pg.Code == "25P03"
+	}
+	var netErr net.Error
+	var connect *pgconn.ConnectError
+	return errors.Is(err, driver.ErrBadConn) || errors.As(err, &connect) ||
+		(errors.As(err, &netErr) && !errors.Is(err, context.DeadlineExceeded)) ||
+		pgconn.SafeToRetry(err)
+}

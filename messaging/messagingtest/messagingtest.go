@@ -1,0 +1,400 @@
+// Package messagingtest lets tests run against a real PostgreSQL: a private
+// cluster per test binary, a database of its own per test, made from a migrated
+// template in some 50 ms. It delivers messages to a service's handlers and shows
+// what they published. It is for tests only.
+package messagingtest
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jmoiron/sqlx"
+	"go.uber.org/goleak"
+
+	"example.com/orderflow/deployments/postgres"
+	"example.com/orderflow/messaging"
+)
+
+// cluster is the PostgreSQL of this test binary, started by the first test that
+// asks for a database.
+var cluster struct {
+	sync.Mutex
+	server    *postgres.Server
+	admin     *sqlx.DB
+	templates map[string]*sync.Once
+	numbers   int
+}
+
+// Main runs the tests of a package, stops the PostgreSQL that they used and
+// checks that no goroutine is left. It is what TestMain calls.
+func Main(m *testing.M) {
+	code := m.Run()
+	if err := stop(); err != nil {
+		fmt.Fprintln(os.Stderr, "stop the tests' PostgreSQL:", err)
+		code = max(code, 1)
+	}
+	if code == 0 {
+		if err := goleak.Find(); err != nil {
+			fmt.Fprintln(os.Stderr, "goroutines left by the tests:", err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+func stop() error {
+	cluster.Lock()
+	defer cluster.Unlock()
+	if cluster.server == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	return errors.Join(cluster.admin.Close(), cluster.server.Stop(ctx))
+}
+
+// Server returns the PostgreSQL of this test binary: for tests that restart it.
+func Server(t testing.TB) *postgres.Server {
+	t.Helper()
+	cluster.Lock()
+	defer cluster.Unlock()
+	if cluster.server != nil {
+		return cluster.server
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	s, err := postgres.Start(ctx, postgres.Config{Temp: true, URL: os.Getenv("ORDERFLOW_TEST_DATABASE_URL"), Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatalf("start a PostgreSQL for the tests: %v", err)
+	}
+	admin, err := messaging.OpenDB(s.DSN("", "", ""), "tests", 4)
+	if err != nil {
+		t.Fatalf("open the tests' PostgreSQL: %v", errors.Join(err, s.Stop(ctx)))
+	}
+	cluster.server, cluster.admin, cluster.templates = s, admin, map[string]*sync.Once{}
+	return s
+}
+
+// DB is a database of a test.
+type DB struct {
+	Admin *sqlx.DB // an administrator's pool
+	Name  string
+
+	t      testing.TB
+	server *postgres.Server
+	mu     sync.Mutex
+	pools  map[string]*sqlx.DB
+	specs  []messaging.Spec
+	prefix string // of passwords; the private server asks for none on its socket
+}
+
+// NewDB makes a database with the messaging layer and the schemas of specs,
+// which is dropped when t ends.
+func NewDB(t testing.TB, specs ...messaging.Spec) *DB {
+	t.Helper()
+	server := Server(t)
+	template := makeTemplate(t, server, specs)
+	cluster.Lock()
+	cluster.numbers++
+	name := fmt.Sprintf("t%d_%d", os.Getpid(), cluster.numbers)
+	cluster.Unlock()
+	if err := createDatabase(t.Context(), name, template); err != nil {
+		t.Fatalf("make database %s: %v", name, err)
+	}
+	admin, err := messaging.OpenDB(server.DSN("", "", name), "test", 8)
+	if err != nil {
+		t.Fatalf("open database %s: %v", name, err)
+	}
+	d := &DB{Admin: admin, Name: name, t: t, server: server, pools: map[string]*sqlx.DB{}, specs: specs}
+	t.Cleanup(func() {
+		for _, p := range d.pools {
+			if err := p.Close(); err != nil {
+				t.Errorf("close a pool of %s: %v", name, err)
+			}
+		}
+		if err := admin.Close(); err != nil {
+			t.Errorf("close database %s: %v", name, err)
+		}
+		if _, err := cluster.admin.ExecContext(context.Background(), `DROP DATABASE IF EXISTS `+name+` WITH (FORCE)`); err != nil {
+			t.Errorf("drop database %s: %v", name, err)
+		}
+	})
+	return d
+}
+
+// createDatabase copies template; one at a time, since PostgreSQL refuses to copy
+// a template that somebody else is copying under load.
+func createDatabase(ctx context.Context, name, template string) error {
+	cluster.Lock()
+	defer cluster.Unlock()
+	_, err := cluster.admin.ExecContext(ctx, `CREATE DATABASE `+name+` TEMPLATE `+template)
+	return err
+}
+
+// makeTemplate migrates a template database for specs, once.
+func makeTemplate(t testing.TB, server *postgres.Server, specs []messaging.Spec) string {
+	t.Helper()
+	var all strings.Builder
+	for _, s := range specs {
+		fmt.Fprintf(&all, "%s %v %v %v;", s.Name, s.Queues, s.Sends, s.Speaks)
+	}
+	sum := sha256.Sum256([]byte(all.String()))
+	name := "template_" + hex.EncodeToString(sum[:6])
+	cluster.Lock()
+	once := cluster.templates[name]
+	if once == nil {
+		once = new(sync.Once)
+		cluster.templates[name] = once
+	}
+	cluster.Unlock()
+	once.Do(func() {
+		if err := migrateTemplate(t.Context(), server, name, specs); err != nil {
+			t.Errorf("migrate the template database: %v", err)
+		}
+	})
+	if t.Failed() {
+		t.FailNow()
+	}
+	return name
+}
+
+func migrateTemplate(ctx context.Context, server *postgres.Server, name string, specs []messaging.Spec) error {
+	for _, stmt := range []string{`DROP DATABASE IF EXISTS ` + name + ` WITH (FORCE)`, `CREATE DATABASE ` + name} {
+		if _, err := cluster.admin.ExecContext(ctx, stmt); err != nil {
+			return err
+		}
+	}
+	db, err := messaging.OpenDB(server.DSN("", "", name), "tests", 4)
+	if err != nil {
+		return err
+	}
+	passwords := map[string]string{}
+	for _, s := range specs {
+		passwords[s.Name] = password(s.Name)
+	}
+	// Roles belong to the cluster: two templates must not alter one at once.
+	migrating.Lock()
+	defer migrating.Unlock()
+	return errors.Join(messaging.Migrate(ctx, db, slog.New(slog.DiscardHandler), passwords, specs...), db.Close())
+}
+
+var migrating sync.Mutex
+
+func password(service string) string { return "test-" + service }
+
+// DSN is the way in for the role of service ("" = the administrator).
+func (d *DB) DSN(service string) string {
+	if service == "" {
+		return d.server.DSN("", "", d.Name)
+	}
+	return d.server.DSN(messaging.Spec{Name: service}.Role(), password(service), d.Name)
+}
+
+// Service returns a pool under the service's own role, closed when t ends.
+func (d *DB) Service(name string) *sqlx.DB {
+	d.t.Helper()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if p := d.pools[name]; p != nil {
+		return p
+	}
+	p, err := messaging.OpenDB(d.DSN(name), name, 16)
+	if err != nil {
+		d.t.Fatalf("open database %s as %s: %v", d.Name, name, err)
+	}
+	d.pools[name] = p
+	return p
+}
+
+// NewBus returns a Bus for spec that leaves what is published in the outbox, for
+// Published to take.
+func (d *DB) NewBus(t testing.TB, spec messaging.Spec, options ...func(*messaging.Config)) *messaging.Bus {
+	t.Helper()
+	cfg := messaging.Config{Spec: spec, DB: d.Service(spec.Name), DSN: d.DSN(spec.Name), Log: Log(t), WithoutRelay: true}
+	for _, o := range options {
+		o(&cfg)
+	}
+	b, err := messaging.New(cfg)
+	if err != nil {
+		t.Fatalf("make the bus of %s: %v", spec.Name, err)
+	}
+	return b
+}
+
+// Log is a logger that writes into t's output, warnings and errors only.
+func Log(t testing.TB) *slog.Logger {
+	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+}
+
+// Run runs bus in the background and ends it, gracefully, when t ends.
+func Run(t testing.TB, bus *messaging.Bus) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- bus.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("run the bus: %v", err)
+		}
+	})
+}
+
+// patience is how long Deliver and Wait wait.
+const patience = 20 * time.Second
+
+// Wait asks until cond is true, for up to 20 s; then t fails with what was
+// waited for.
+func Wait(t testing.TB, what string, cond func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !cond(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("waited %s in vain for: %s", patience, what)
+		}
+	}
+}
+
+// Deliver puts bodies into the queues that get their kinds, in order, and waits
+// until each is handled. It returns an outcome for each: done, ignored, or
+// "dead: <reason>".
+func (d *DB) Deliver(t testing.TB, bodies ...messaging.Body) []string {
+	t.Helper()
+	outcomes := make([]string, len(bodies))
+	ids := make([]string, len(bodies))
+	queues := make([]string, len(bodies))
+	for i, b := range bodies {
+		ids[i], queues[i] = d.Send(t, b)
+	}
+	for i := range bodies {
+		Wait(t, fmt.Sprintf("%s (message %s) to be handled", bodies[i].Kind(), ids[i]), func() bool {
+			outcomes[i] = d.outcome(t, queues[i], ids[i])
+			return outcomes[i] != ""
+		})
+	}
+	return outcomes
+}
+
+// Send puts body into the queue that gets its kind, without waiting, and returns
+// the message's id and the queue.
+func (d *DB) Send(t testing.TB, body messaging.Body) (id, queue string) {
+	t.Helper()
+	payload, err := json.Marshal(body)
+	if err != nil {
+		t.Fatalf("encode %s: %v", body.Kind(), err)
+	}
+	if err := d.Admin.Get(&queue, `SELECT queue FROM messaging.routes WHERE kind = $1`, body.Kind()); err != nil {
+		t.Fatalf("find the queue of %s: %v", body.Kind(), err)
+	}
+	id = uuid.Must(uuid.NewV7()).String()
+	lane := body.Order()
+	if l, ok := body.(interface{ Lane() string }); ok {
+		lane = l.Lane()
+	}
+	_, err = d.Admin.Exec(`
+		INSERT INTO messaging.queue_`+queue+` (message_id, kind, lane, order_id, correlation_id, payload)
+		VALUES ($1, $2, nullif($3, ''), nullif($4, '')::uuid, 'test', $5)`, id, body.Kind(), lane, body.Order(), payload)
+	if err != nil {
+		t.Fatalf("send %s: %v", body.Kind(), err)
+	}
+	if _, err := d.Admin.Exec(`SELECT pg_notify('queue_' || $1, '')`, queue); err != nil {
+		t.Fatalf("wake queue %s: %v", queue, err)
+	}
+	return id, queue
+}
+
+// outcome is what became of a message so far: "" when nothing did.
+func (d *DB) outcome(t testing.TB, queue, id string) string {
+	t.Helper()
+	var list []string
+	owner := queue
+	for _, s := range d.specs {
+		for _, q := range s.Queues {
+			if q.Name == queue {
+				owner = s.Name
+			}
+		}
+	}
+	err := d.Admin.Select(&list, `
+		SELECT outcome FROM messaging.inbox_`+owner+` WHERE message_id = $1 AND consumer = $2
+		UNION ALL
+		SELECT 'dead: ' || dead_reason FROM messaging.queue_`+queue+` WHERE message_id = $1 AND dead_reason IS NOT NULL`, id, queue)
+	if err != nil {
+		t.Fatalf("look for message %s: %v", id, err)
+	}
+	return strings.Join(list, ", ")
+}
+
+// Published takes the messages that wait in the outbox of service, in order: the
+// next call returns what came since. The service's Bus must be WithoutRelay.
+func (d *DB) Published(t testing.TB, service string) []messaging.Message {
+	t.Helper()
+	var rows []struct {
+		ID          string  `db:"message_id"`
+		Kind        string  `db:"kind"`
+		Lane        *string `db:"lane"`
+		OrderID     *string `db:"order_id"`
+		Class       int16   `db:"class"`
+		Correlation *string `db:"correlation_id"`
+		Causation   *string `db:"causation_id"`
+		Delay       *int64  `db:"delay"`
+		Payload     []byte  `db:"payload"`
+	}
+	err := d.Admin.Select(&rows, `
+		WITH taken AS (DELETE FROM messaging.outbox_`+service+` RETURNING *)
+		SELECT message_id::text, kind, lane, order_id::text, class, correlation_id, causation_id::text,
+		       (extract(epoch FROM not_before - occurred_at) * 1000)::bigint AS delay, payload
+		FROM taken ORDER BY id`)
+	if err != nil {
+		t.Fatalf("take what %s published: %v", service, err)
+	}
+	text := func(s *string) string {
+		if s == nil {
+			return ""
+		}
+		return *s
+	}
+	list := make([]messaging.Message, len(rows))
+	for i, r := range rows {
+		list[i] = messaging.Message{
+			ID: r.ID, Kind: r.Kind, Lane: text(r.Lane), OrderID: text(r.OrderID), Class: messaging.Class(r.Class),
+			CorrelationID: text(r.Correlation), CausationID: text(r.Causation), Payload: r.Payload,
+		}
+		if r.Delay != nil {
+			list[i].Delay = time.Duration(*r.Delay) * time.Millisecond
+		}
+	}
+	return list
+}
+
+// Kinds are the kinds of msgs, in order: what most tests compare.
+func Kinds(msgs []messaging.Message) []string {
+	list := make([]string, len(msgs))
+	for i, m := range msgs {
+		list[i] = m.Kind
+	}
+	return list
+}
+
+// As is the body of m as a T; t fails when m is of another kind.
+func As[T messaging.Body](t testing.TB, m messaging.Message) T {
+	t.Helper()
+	var body T
+	if m.Kind != body.Kind() {
+		t.Fatalf("message %s is %s, want %s", m.ID, m.Kind, body.Kind())
+	}
+	if err := json.Unmarshal(m.Payload, &body); err != nil {
+		t.Fatalf("payload of %s is no %T: %v", m.ID, body, err)
+	}
+	return body
+}

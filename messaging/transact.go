@@ -1,0 +1,194 @@
+package messaging
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/jmoiron/sqlx"
+)
+
+// transact is one consumer of a transactional queue: it claims a batch, handles
+// it in one transaction, and does so until it is to stop.
+func (c *consumer) transact() {
+	for c.stop.Err() == nil {
+		list := c.next(c.table.limits.batch)
+		if len(list) == 0 {
+			continue
+		}
+		// Messages that failed before, and suspects, never share a transaction.
+		var fresh, again []claimed
+		for _, m := range list {
+			if m.Attempt == 1 {
+				fresh = append(fresh, m)
+			} else {
+				again = append(again, m)
+			}
+		}
+		c.handle(fresh)
+		for _, m := range again {
+			c.handle([]claimed{m})
+			c.freeSuspect(m)
+		}
+	}
+}
+
+// handle brings every message of list to its end: acked, put back or dead. A
+// message that fails is taken out and the rest done again without it; after the
+// third, each is done by itself.
+func (c *consumer) handle(list []claimed) {
+	culprits := 0
+	for len(list) > 0 {
+		if c.stop.Err() != nil {
+			c.giveBack(list, 0)
+			return
+		}
+		n := len(list)
+		if culprits >= 3 {
+			n = 1
+		}
+		done, bad, err := c.attempt(list[:n])
+		switch {
+		case err == nil:
+			list = list[done:]
+			if done < n && len(list) > 0 { // the batch ran out of time: others may be idle
+				c.giveBack(list, 0)
+				return
+			}
+		case errors.Is(err, errUnknownOutcome):
+			c.sub.cfg.Log.Warn("outcome of a commit is unknown, the lease must run out", "topic", c.table.name, "err", err)
+			list = list[n:]
+		case bad >= 0 || n == 1:
+			bad = max(bad, 0)
+			if n > 1 && errors.Is(err, errHandlerTimeout) {
+				c.putAside(list[bad])
+			} else {
+				c.failed(list[bad], err)
+			}
+			list = slices.Delete(slices.Clone(list), bad, bad+1)
+			culprits++
+		case countsAsAttempt(err):
+			culprits = 3 // it isn't known whose: each by itself
+		default:
+			c.sub.cfg.Log.Warn("batch will be tried again", "topic", c.table.name, "err", err)
+			c.giveBack(list, pause())
+			return
+		}
+	}
+}
+
+// putAside has a message that is too slow for a batch tried again at once, and
+// alone, as every message is at its second attempt.
+func (c *consumer) putAside(m claimed) {
+	c.sub.cfg.Log.Warn("message is slow, it will run alone", "topic", c.table.name, "message_id", m.ID, "order_id", m.OrderID, "kind", m.Kind)
+	c.insist("put a slow message aside", func(ctx context.Context) error {
+		return c.table.nack(ctx, m, 0, true, errHandlerTimeout, nil)
+	})
+	c.sub.wakes.ring(c.table.name)
+}
+
+// errUnknownOutcome marks an error from COMMIT after which nobody knows whether
+// it happened. Token and inbox decide when the lease has run out.
+var errUnknownOutcome = errors.New("commit answered nothing")
+
+// attempt handles list, or as much of it as its time and bytes allow, in one
+// transaction. It returns how many messages are done, or the error and the index
+// of the message that caused it, -1 when no single one did.
+func (c *consumer) attempt(list []claimed) (done, culprit int, err error) {
+	ctx := c.base
+	limit := c.table.limits.slow
+	if len(list) == 1 {
+		limit = c.table.limits.alone
+	}
+	conn, err := c.sub.cfg.DB.Connx(ctx)
+	if err != nil {
+		return 0, -1, err
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	stx, err := conn.BeginTxx(ctx, nil)
+	if err != nil {
+		return 0, -1, err
+	}
+	b := c.sub.bus
+	tx := &Tx{Tx: stx}
+	var handled map[string]bool
+	if b != nil {
+		tx.spec = b.spec
+		handled, err = b.begin(ctx, tx, c.table.name, list)
+		if err != nil {
+			return 0, -1, errors.Join(err, rollback(stx))
+		}
+	}
+	started := time.Now()
+	size := 0
+	var trace []traced
+	for i, m := range list {
+		if i > 0 && (time.Since(started) > c.table.limits.batchTime || size+len(m.Payload) > c.table.limits.batchBytes) {
+			break
+		}
+		size += len(m.Payload)
+		done++
+		if handled[m.ID] {
+			continue
+		}
+		tx.cause, tx.ignored = m.Message, ""
+		d := &delivery{message: m.Message, tx: tx}
+		if err := c.offer(ctx, d, limit); err != nil {
+			return 0, i, errors.Join(err, rollback(stx))
+		}
+		if err := healthy(conn); err != nil {
+			return 0, i, errors.Join(err, rollback(stx))
+		}
+		trace = append(trace, traced{claimed: m, ran: d.ran, ignored: tx.ignored})
+	}
+	if err := c.finish(ctx, tx, list[:done], trace); err != nil {
+		return 0, -1, errors.Join(err, rollback(stx))
+	}
+	if err := commit(stx); err != nil {
+		return 0, -1, err
+	}
+	if len(tx.out) > 0 {
+		b.relay.wake()
+	}
+	return done, -1, nil
+}
+
+// finish writes what ends every message: trace, outgoing messages, ack.
+func (c *consumer) finish(ctx context.Context, tx *Tx, list []claimed, trace []traced) error {
+	if b := c.sub.bus; b != nil {
+		if err := b.writeTrace(ctx, tx, c.table.name, trace); err != nil {
+			return err
+		}
+	}
+	if err := c.table.ack(ctx, tx.Tx, list); err != nil {
+		return err
+	}
+	return tx.flush()
+}
+
+// commit ends stx. The server's own refusal is a plain error: nothing was
+// written; anything else leaves the outcome unknown.
+func commit(stx *sqlx.Tx) error {
+	err := stx.Commit()
+	if err == nil {
+		return nil
+	}
+	if state := sqlState(err); state != "" && !connectionLost(err) {
+		return fmt.Errorf("commit: %w", err)
+	}
+	return errors.Join(errUnknownOutcome, err)
+}
+
+// healthy returns an error when a statement of the transaction on conn has
+// failed and the handler said nothing of it.
+func healthy(conn *sqlx.Conn) error {
+	return conn.Raw(func(driver any) error {
+		if s := driver.(*stdlib.Conn).Conn().PgConn().TxStatus(); s != 'T' {
+			return fmt.Errorf("the handler returned without error from a transaction in state %q: a statement's error was dropped", s)
+		}
+		return nil
+	})
+}

@@ -39,6 +39,9 @@ func (c *consumer) lease() {
 				c.handleLeased(m)
 				c.freeSuspect(m)
 				<-slots
+				if m.Lane != "" {
+					c.sub.wakes.ring(c.table.name) // the next of its lane may be claimed now
+				}
 			})
 		}
 		for range n - len(list) {

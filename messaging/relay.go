@@ -64,13 +64,21 @@ func (r *relay) run(ctx context.Context) {
 	}
 }
 
-// sql builds the statement that moves a batch. The queues a service may send to
-// are fixed by its rights, so they are read once; which of them gets a copy of a
-// kind is read in the statement itself, under the lock.
-func (r *relay) sql(ctx context.Context, db sqlx.QueryerContext) error {
-	queues, err := targets(ctx, db, r.bus.spec)
+// learn reads which queues the service may send to and builds the statement that
+// moves a batch. Which of them gets a copy of a kind is read in the statement
+// itself, under the lock; when that names a queue which wasn't there yet (another
+// version of a service was deployed), nothing is moved and the relay learns anew.
+func (r *relay) learn(ctx context.Context, db *sqlx.DB) error {
+	var queues []string
+	err := db.SelectContext(ctx, &queues, `
+		SELECT DISTINCT queue FROM messaging.routes
+		WHERE has_any_column_privilege(format('messaging.%I', 'queue_' || queue), 'INSERT') ORDER BY queue`)
 	if err != nil {
-		return err
+		return fmt.Errorf("routes of service %s: %w", r.bus.spec.Name, err)
+	}
+	var logged bool
+	if err := db.GetContext(ctx, &logged, `SELECT to_regclass('messaging.log_' || $1) IS NOT NULL`, r.bus.spec.Name); err != nil {
+		return fmt.Errorf("log of service %s: %w", r.bus.spec.Name, err)
 	}
 	outbox := "messaging." + quote("outbox_"+r.bus.spec.Name)
 	var b strings.Builder
@@ -87,27 +95,62 @@ func (r *relay) sql(ctx context.Context, db sqlx.QueryerContext) error {
 			ORDER BY m.id RETURNING 1)`, i, quote("queue_"+q), envelopeColumns, prefixed("m.", envelopeColumns), q)
 		counts += fmt.Sprintf(", (SELECT count(*) FROM q%d)", i)
 	}
-	if len(r.bus.spec.Speaks) > 0 {
+	if logged {
 		fmt.Fprintf(&b, `, logged AS (
 			INSERT INTO messaging.%[1]s (%[2]s)
 			SELECT %[3]s FROM moved m JOIN messaging.events e ON e.kind = m.kind ORDER BY m.id)`,
 			quote("log_"+r.bus.spec.Name), envelopeColumns, prefixed("m.", envelopeColumns))
 	}
 	fmt.Fprintf(&b, `
-		SELECT (SELECT count(*) FROM moved),
+		SELECT (SELECT count(*) FROM moved) AS moved,
+		       (SELECT count(*) FROM moved m JOIN messaging.routes r ON r.kind = m.kind AND r.live) AS copies,
 		       (SELECT count(*) FROM moved m WHERE NOT EXISTS (SELECT FROM messaging.routes r WHERE r.kind = m.kind)
-		                                       AND NOT EXISTS (SELECT FROM messaging.events e WHERE e.kind = m.kind)),
-		       ARRAY[%s]::bigint[]`, counts)
+		                                       AND NOT EXISTS (SELECT FROM messaging.events e WHERE e.kind = m.kind)) AS unroutable,
+		       ARRAY[%s]::bigint[] AS counts`, counts)
 	r.queues, r.moveSQL = queues, b.String()
 	return nil
+}
+
+// moved is what the statement that moves a batch answers.
+type moved struct {
+	rows, copies, unroutable int
+	counts                   []int64 // copies per queue; the first is a stopper
+}
+
+// check returns why the batch must not be committed, nil when it may.
+func (m moved) check() error {
+	if m.unroutable > 0 {
+		return errUnroutable
+	}
+	for _, n := range m.counts {
+		m.copies -= int(n)
+	}
+	if m.copies != 0 {
+		return errNewRoutes
+	}
+	return nil
+}
+
+// hit lists the queues that got something.
+func (m moved) hit(queues []string) (list []string) {
+	for i, q := range queues {
+		if m.counts[i+1] > 0 {
+			list = append(list, q)
+		}
+	}
+	return list
 }
 
 func prefixed(prefix, columns string) string {
 	return prefix + strings.ReplaceAll(columns, ", ", ", "+prefix)
 }
 
-// errUnroutable is why a batch with a row of an unknown kind is done row by row.
-var errUnroutable = errors.New("no queue and no log takes its kind")
+var (
+	// errUnroutable is why a batch with a row of an unknown kind is done row by row.
+	errUnroutable = errors.New("no queue and no log takes its kind")
+	// errNewRoutes is why a batch is done again after learning the queues anew.
+	errNewRoutes = errors.New("there are queues that this relay doesn't know or may not write")
+)
 
 // move carries one batch and wakes its receivers. It returns how many rows left
 // the outbox or were marked dead there.
@@ -115,37 +158,39 @@ func (r *relay) move(ctx context.Context) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	if r.moveSQL == "" {
-		if err := r.sql(ctx, r.bus.db); err != nil {
+		if err := r.learn(ctx, r.bus.db); err != nil {
 			return 0, err
 		}
 	}
-	var n int
-	var hit []string
-	err := onConn(ctx, r.bus.db, func(c *pgx.Conn) error {
-		var err error
-		n, hit, err = r.moveBatch(ctx, c, r.bus.cfg.limits.relayBatch)
+	var m moved
+	move := func(c *pgx.Conn) (err error) {
+		m, err = r.moveBatch(ctx, c)
 		return err
-	})
-	if err != nil && (errors.Is(err, errUnroutable) || isDataError(err)) {
+	}
+	err := onConn(ctx, r.bus.db, move)
+	if errors.Is(err, errNewRoutes) {
+		if err := r.learn(ctx, r.bus.db); err != nil {
+			return 0, err
+		}
+		err = onConn(ctx, r.bus.db, move)
+	}
+	if errors.Is(err, errUnroutable) || isDataError(err) {
 		return r.moveOneByOne(ctx)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("relay the outbox of %s: %w", r.bus.spec.Name, err)
 	}
-	return n, r.notify(ctx, hit)
+	return m.rows, r.notify(ctx, m.hit(r.queues))
 }
 
-// moveBatch moves up to limit rows and returns how many, and which queues they
-// reached. The lock is a statement of its own: the next one's snapshot then
-// sees all that the relay before us has done.
-func (r *relay) moveBatch(ctx context.Context, c *pgx.Conn, limit int) (n int, hit []string, err error) {
+// moveBatch moves a batch. The lock is a statement of its own: the next one's
+// snapshot then sees all that the relay before us has done.
+func (r *relay) moveBatch(ctx context.Context, c *pgx.Conn) (m moved, err error) {
 	var b pgx.Batch
 	b.Queue(`BEGIN`)
 	b.Queue(`SET LOCAL synchronous_commit = off`)
-	b.Queue(`SELECT pg_advisory_xact_lock(hashtext('messaging.relay'), hashtext($1))`, r.bus.spec.Name)
-	b.Queue(r.moveSQL, limit)
-	var unroutable int
-	var counts []int64
+	b.Queue(lockRelaySQL, r.bus.spec.Name)
+	b.Queue(r.moveSQL, r.bus.cfg.limits.relayBatch)
 	res := c.SendBatch(ctx, &b)
 	err = func() error {
 		for range 3 {
@@ -153,29 +198,25 @@ func (r *relay) moveBatch(ctx context.Context, c *pgx.Conn, limit int) (n int, h
 				return err
 			}
 		}
-		return res.QueryRow().Scan(&n, &unroutable, &counts)
+		return res.QueryRow().Scan(&m.rows, &m.copies, &m.unroutable, &m.counts)
 	}()
 	err = errors.Join(err, res.Close())
-	if err == nil && unroutable > 0 {
-		err = errUnroutable
+	if err == nil {
+		err = m.check()
 	}
 	if err != nil {
-		if c.PgConn().TxStatus() != 'I' {
+		if !c.IsClosed() && c.PgConn().TxStatus() != 'I' {
 			_, rerr := c.Exec(ctx, `ROLLBACK`)
 			err = errors.Join(err, rerr)
 		}
-		return 0, nil, err
+		return moved{}, err
 	}
-	if _, err := c.Exec(ctx, `COMMIT`); err != nil {
-		return 0, nil, err
-	}
-	for i, q := range r.queues {
-		if counts[i+1] > 0 {
-			hit = append(hit, q)
-		}
-	}
-	return n, hit, nil
+	_, err = c.Exec(ctx, `COMMIT`)
+	return m, err
 }
+
+// lockRelaySQL waits for the other relays of the service.
+const lockRelaySQL = `SELECT pg_advisory_xact_lock(hashtext('messaging.relay'), hashtext($1))`
 
 // moveOneByOne is for a batch with a row in it that can't be moved: that one is
 // marked dead where it is, and stops nobody. All under the lock, so that the
@@ -187,7 +228,7 @@ func (r *relay) moveOneByOne(ctx context.Context) (total int, err error) {
 	}
 	hit := map[string]bool{}
 	err = func() error {
-		if _, err := tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock(hashtext('messaging.relay'), hashtext($1))`, r.bus.spec.Name); err != nil {
+		if _, err := tx.ExecContext(ctx, lockRelaySQL, r.bus.spec.Name); err != nil {
 			return err
 		}
 		for total < r.bus.cfg.limits.relayBatch {
@@ -214,21 +255,22 @@ func (r *relay) moveOne(ctx context.Context, tx *sqlx.Tx, hit map[string]bool) (
 	if _, err := tx.ExecContext(ctx, `SAVEPOINT one`); err != nil {
 		return 0, err
 	}
-	var n, unroutable int
-	var counts []int64
-	err := tx.QueryRowxContext(ctx, r.moveSQL, 1).Scan(&n, &unroutable, pgtype.NewMap().SQLScanner(&counts))
-	if err == nil && unroutable == 0 {
-		for i, q := range r.queues {
-			if counts[i+1] > 0 {
-				hit[q] = true
-			}
-		}
-		_, err = tx.ExecContext(ctx, `RELEASE SAVEPOINT one`)
-		return n, err
+	var m moved
+	err := tx.QueryRowxContext(ctx, r.moveSQL, 1).Scan(&m.rows, &m.copies, &m.unroutable, pgtype.NewMap().SQLScanner(&m.counts))
+	if err == nil {
+		err = m.check()
 	}
 	if err == nil {
-		err = errUnroutable
-	} else if !isDataError(err) {
+		for _, q := range m.hit(r.queues) {
+			hit[q] = true
+		}
+		_, err = tx.ExecContext(ctx, `RELEASE SAVEPOINT one`)
+		return m.rows, err
+	}
+	if errors.Is(err, errNewRoutes) {
+		r.moveSQL = ""
+	}
+	if !errors.Is(err, errUnroutable) && !isDataError(err) {
 		return 0, err
 	}
 	if _, rerr := tx.ExecContext(ctx, `ROLLBACK TO SAVEPOINT one`); rerr != nil {

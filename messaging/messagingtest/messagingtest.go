@@ -26,26 +26,37 @@ import (
 	"example.com/orderflow/messaging"
 )
 
-// cluster is the PostgreSQL of this test binary, started by the first test that
-// asks for a database.
-var cluster struct {
-	sync.Mutex
+// Cluster is a private PostgreSQL for tests.
+type Cluster struct {
 	server    *postgres.Server
 	admin     *sqlx.DB
-	templates map[string]*sync.Once
-	numbers   int
+	mu        sync.Mutex // one CREATE DATABASE, one migration at a time
+	templates map[string]bool
+	databases int
+}
+
+// shared is the cluster of this test binary, started by the first test that asks
+// for a database.
+var shared struct {
+	sync.Mutex
+	cluster *Cluster
 }
 
 // Main runs the tests of a package, stops the PostgreSQL that they used and
-// checks that no goroutine is left. It is what TestMain calls.
-func Main(m *testing.M) {
+// checks that no goroutine is left but those that options name. It is what
+// TestMain calls.
+func Main(m *testing.M, options ...goleak.Option) {
 	code := m.Run()
-	if err := stop(); err != nil {
-		fmt.Fprintln(os.Stderr, "stop the tests' PostgreSQL:", err)
-		code = max(code, 1)
+	shared.Lock()
+	if shared.cluster != nil {
+		if err := shared.cluster.stop(); err != nil {
+			fmt.Fprintln(os.Stderr, "stop the tests' PostgreSQL:", err)
+			code = max(code, 1)
+		}
 	}
+	shared.Unlock()
 	if code == 0 {
-		if err := goleak.Find(); err != nil {
+		if err := goleak.Find(options...); err != nil {
 			fmt.Fprintln(os.Stderr, "goroutines left by the tests:", err)
 			code = 1
 		}
@@ -53,37 +64,61 @@ func Main(m *testing.M) {
 	os.Exit(code)
 }
 
-func stop() error {
-	cluster.Lock()
-	defer cluster.Unlock()
-	if cluster.server == nil {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+func start(ctx context.Context) (*Cluster, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	return errors.Join(cluster.admin.Close(), cluster.server.Stop(ctx))
-}
-
-// Server returns the PostgreSQL of this test binary: for tests that restart it.
-func Server(t testing.TB) *postgres.Server {
-	t.Helper()
-	cluster.Lock()
-	defer cluster.Unlock()
-	if cluster.server != nil {
-		return cluster.server
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	s, err := postgres.Start(ctx, postgres.Config{Temp: true, URL: os.Getenv("ORDERFLOW_TEST_DATABASE_URL"), Log: slog.New(slog.DiscardHandler)})
+	s, err := postgres.Start(ctx, postgres.Config{Temp: true})
 	if err != nil {
-		t.Fatalf("start a PostgreSQL for the tests: %v", err)
+		return nil, err
 	}
 	admin, err := messaging.OpenDB(s.DSN("", "", ""), "tests", 4)
 	if err != nil {
-		t.Fatalf("open the tests' PostgreSQL: %v", errors.Join(err, s.Stop(ctx)))
+		return nil, errors.Join(err, s.Stop(ctx))
 	}
-	cluster.server, cluster.admin, cluster.templates = s, admin, map[string]*sync.Once{}
-	return s
+	return &Cluster{server: s, admin: admin, templates: map[string]bool{}}, nil
+}
+
+func (c *Cluster) stop() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	return errors.Join(c.admin.Close(), c.server.Stop(ctx))
+}
+
+// NewCluster starts a PostgreSQL for t alone, which t may restart; it is stopped
+// when t ends.
+func NewCluster(t testing.TB) *Cluster {
+	t.Helper()
+	c, err := start(t.Context())
+	if err != nil {
+		t.Fatalf("start a PostgreSQL for the test: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := c.stop(); err != nil {
+			t.Errorf("stop the test's PostgreSQL: %v", err)
+		}
+	})
+	return c
+}
+
+// Server is the PostgreSQL of the cluster.
+func (c *Cluster) Server() *postgres.Server { return c.server }
+
+// NewDB makes a database with the messaging layer and the schemas of specs in
+// the PostgreSQL that the tests of this binary share; it is dropped when t ends.
+func NewDB(t testing.TB, specs ...messaging.Spec) *DB {
+	t.Helper()
+	shared.Lock()
+	if shared.cluster == nil {
+		c, err := start(t.Context())
+		if err != nil {
+			shared.Unlock()
+			t.Fatalf("start a PostgreSQL for the tests: %v", err)
+		}
+		shared.cluster = c
+	}
+	c := shared.cluster
+	shared.Unlock()
+	return c.NewDB(t, specs...)
 }
 
 // DB is a database of a test.
@@ -96,27 +131,21 @@ type DB struct {
 	mu     sync.Mutex
 	pools  map[string]*sqlx.DB
 	specs  []messaging.Spec
-	prefix string // of passwords; the private server asks for none on its socket
 }
 
 // NewDB makes a database with the messaging layer and the schemas of specs,
 // which is dropped when t ends.
-func NewDB(t testing.TB, specs ...messaging.Spec) *DB {
+func (c *Cluster) NewDB(t testing.TB, specs ...messaging.Spec) *DB {
 	t.Helper()
-	server := Server(t)
-	template := makeTemplate(t, server, specs)
-	cluster.Lock()
-	cluster.numbers++
-	name := fmt.Sprintf("t%d_%d", os.Getpid(), cluster.numbers)
-	cluster.Unlock()
-	if err := createDatabase(t.Context(), name, template); err != nil {
-		t.Fatalf("make database %s: %v", name, err)
+	name, err := c.createDatabase(t.Context(), specs)
+	if err != nil {
+		t.Fatalf("make a database for the test: %v", err)
 	}
-	admin, err := messaging.OpenDB(server.DSN("", "", name), "test", 8)
+	admin, err := messaging.OpenDB(c.server.DSN("", "", name), "test", 8)
 	if err != nil {
 		t.Fatalf("open database %s: %v", name, err)
 	}
-	d := &DB{Admin: admin, Name: name, t: t, server: server, pools: map[string]*sqlx.DB{}, specs: specs}
+	d := &DB{Admin: admin, Name: name, t: t, server: c.server, pools: map[string]*sqlx.DB{}, specs: specs}
 	t.Cleanup(func() {
 		for _, p := range d.pools {
 			if err := p.Close(); err != nil {
@@ -126,56 +155,40 @@ func NewDB(t testing.TB, specs ...messaging.Spec) *DB {
 		if err := admin.Close(); err != nil {
 			t.Errorf("close database %s: %v", name, err)
 		}
-		if _, err := cluster.admin.ExecContext(context.Background(), `DROP DATABASE IF EXISTS `+name+` WITH (FORCE)`); err != nil {
+		if _, err := c.admin.ExecContext(context.Background(), `DROP DATABASE IF EXISTS `+name+` WITH (FORCE)`); err != nil {
 			t.Errorf("drop database %s: %v", name, err)
 		}
 	})
 	return d
 }
 
-// createDatabase copies template; one at a time, since PostgreSQL refuses to copy
-// a template that somebody else is copying under load.
-func createDatabase(ctx context.Context, name, template string) error {
-	cluster.Lock()
-	defer cluster.Unlock()
-	_, err := cluster.admin.ExecContext(ctx, `CREATE DATABASE `+name+` TEMPLATE `+template)
-	return err
-}
-
-// makeTemplate migrates a template database for specs, once.
-func makeTemplate(t testing.TB, server *postgres.Server, specs []messaging.Spec) string {
-	t.Helper()
+// createDatabase copies the template for specs, which the first caller migrates.
+func (c *Cluster) createDatabase(ctx context.Context, specs []messaging.Spec) (string, error) {
 	var all strings.Builder
 	for _, s := range specs {
 		fmt.Fprintf(&all, "%s %v %v %v;", s.Name, s.Queues, s.Sends, s.Speaks)
 	}
 	sum := sha256.Sum256([]byte(all.String()))
-	name := "template_" + hex.EncodeToString(sum[:6])
-	cluster.Lock()
-	once := cluster.templates[name]
-	if once == nil {
-		once = new(sync.Once)
-		cluster.templates[name] = once
-	}
-	cluster.Unlock()
-	once.Do(func() {
-		if err := migrateTemplate(t.Context(), server, name, specs); err != nil {
-			t.Errorf("migrate the template database: %v", err)
+	template := "template_" + hex.EncodeToString(sum[:6])
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.templates[template] {
+		if err := c.migrate(ctx, template, specs); err != nil {
+			return "", fmt.Errorf("migrate the template: %w", err)
 		}
-	})
-	if t.Failed() {
-		t.FailNow()
+		c.templates[template] = true
 	}
-	return name
+	c.databases++
+	name := fmt.Sprintf("test_%d", c.databases)
+	_, err := c.admin.ExecContext(ctx, `CREATE DATABASE `+name+` TEMPLATE `+template)
+	return name, err
 }
 
-func migrateTemplate(ctx context.Context, server *postgres.Server, name string, specs []messaging.Spec) error {
-	for _, stmt := range []string{`DROP DATABASE IF EXISTS ` + name + ` WITH (FORCE)`, `CREATE DATABASE ` + name} {
-		if _, err := cluster.admin.ExecContext(ctx, stmt); err != nil {
-			return err
-		}
+func (c *Cluster) migrate(ctx context.Context, name string, specs []messaging.Spec) error {
+	if _, err := c.admin.ExecContext(ctx, `CREATE DATABASE `+name); err != nil {
+		return err
 	}
-	db, err := messaging.OpenDB(server.DSN("", "", name), "tests", 4)
+	db, err := messaging.OpenDB(c.server.DSN("", "", name), "tests", 4)
 	if err != nil {
 		return err
 	}
@@ -183,13 +196,8 @@ func migrateTemplate(ctx context.Context, server *postgres.Server, name string, 
 	for _, s := range specs {
 		passwords[s.Name] = password(s.Name)
 	}
-	// Roles belong to the cluster: two templates must not alter one at once.
-	migrating.Lock()
-	defer migrating.Unlock()
 	return errors.Join(messaging.Migrate(ctx, db, slog.New(slog.DiscardHandler), passwords, specs...), db.Close())
 }
-
-var migrating sync.Mutex
 
 func password(service string) string { return "test-" + service }
 

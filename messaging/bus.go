@@ -229,9 +229,13 @@ func (b *Bus) Run(ctx context.Context) error {
 			}
 		}
 	}
-	router, subs, err := b.newRouter()
-	if err != nil {
-		return err
+	var router *message.Router
+	var subs []*Subscriber
+	if len(b.spec.Queues) > 0 {
+		var err error
+		if router, subs, err = b.newRouter(); err != nil {
+			return err
+		}
 	}
 	// The relay and the listener outlive the handlers: what these send while
 	// draining still goes out.
@@ -245,7 +249,7 @@ func (b *Bus) Run(ctx context.Context) error {
 		work.Go(func() { s.run(ctx, b) })
 	}
 	var routed error
-	if len(b.spec.Queues) > 0 {
+	if router != nil {
 		work.Go(func() { routed = router.Run(background) })
 		select {
 		case <-router.Running():
@@ -257,10 +261,13 @@ func (b *Bus) Run(ctx context.Context) error {
 
 	<-ctx.Done()
 	b.ready.Store(false)
+	var err error
 	for _, s := range subs {
 		err = errors.Join(err, s.Close())
 	}
-	err = errors.Join(err, router.Close())
+	if router != nil {
+		err = errors.Join(err, router.Close())
+	}
 	work.Wait()
 	stop()
 	helpers.Wait()

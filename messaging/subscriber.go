@@ -149,7 +149,6 @@ type delivery struct {
 	record  Record // Leased: set by the handler, run in the acknowledging transaction
 	err     error  // why the handler failed
 	ran     time.Duration
-	ignored string
 }
 
 type deliveryKey struct{}

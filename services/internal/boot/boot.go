@@ -1,0 +1,202 @@
+// Package boot is what the programs of the services have in common: settings
+// from the environment, log, database, messaging, HTTP, and an orderly end.
+package boot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/caarlos0/env/v11"
+	"github.com/go-playground/validator/v10"
+	"github.com/jmoiron/sqlx"
+	"github.com/lmittmann/tint"
+
+	"example.com/orderflow/messaging"
+	"example.com/orderflow/messaging/httpapi"
+)
+
+// Config is what every service's program is told by its environment.
+type Config struct {
+	// Addr is where HTTP is served; port 0 takes a free one.
+	Addr string `env:"ADDR" envDefault:"127.0.0.1:0" validate:"required"`
+	// DatabaseURL logs in as the service's own role.
+	DatabaseURL string `env:"DATABASE_URL,required,unset" validate:"required"`
+	// Pool is the most connections that the service opens, the listening one apart.
+	Pool int `env:"DATABASE_POOL" envDefault:"16" validate:"min=4,max=500"`
+	// Consumers is how many transactions of a queue run at once.
+	Consumers int `env:"CONSUMERS" envDefault:"2" validate:"min=1,max=64"`
+	// Slow makes handlers slower, to see that it hurts nobody else:
+	// "orders.order_placed=3s,…".
+	Slow map[string]time.Duration `env:"FAULT_SLOW" envKeyValSeparator:"="`
+
+	// Listener serves instead of Addr when set: for programs that run several services.
+	Listener net.Listener `env:"-" validate:"-"`
+}
+
+// LogConfig says how the program logs.
+type LogConfig struct {
+	Level  slog.Level `env:"LOG_LEVEL" envDefault:"info"`
+	Format string     `env:"LOG_FORMAT" envDefault:"text" validate:"oneof=text json"`
+}
+
+// Service is what a service's package gives to its program.
+type Service interface {
+	Routes(*httpapi.Mux)
+	// Ready returns why the service can't serve yet, beyond messaging; nil when it can.
+	Ready(context.Context) error
+}
+
+// Build makes the service on its database and bus.
+type Build func(*sqlx.DB, *messaging.Bus, *slog.Logger) (Service, error)
+
+// Main loads the settings C, runs run until SIGINT or SIGTERM, and ends the
+// process: 0 after an orderly end, 1 after an error, which is logged.
+func Main[C any](name string, run func(context.Context, C, *slog.Logger) error) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	cfg, log, err := Load[C]()
+	if err == nil {
+		err = run(ctx, cfg, log)
+	}
+	if err != nil {
+		log.Error("ended by an error", "service", name, "err", err)
+		os.Exit(1)
+	}
+}
+
+// Load reads the settings C and the log's from the environment. It always
+// returns a usable logger.
+func Load[C any]() (C, *slog.Logger, error) {
+	var cfg C
+	var logs LogConfig
+	err := errors.Join(env.Parse(&logs), env.Parse(&cfg))
+	if err == nil {
+		err = validator.New(validator.WithRequiredStructEnabled()).Struct(cfg)
+	}
+	if err != nil {
+		err = fmt.Errorf("settings: %w", err)
+	}
+	return cfg, NewLog(logs), err
+}
+
+// NewLog logs to standard error: JSON for machines, else coloured text.
+func NewLog(cfg LogConfig) *slog.Logger {
+	if cfg.Format == "json" {
+		return slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: cfg.Level}))
+	}
+	terminal, err := os.Stderr.Stat()
+	plain := err != nil || terminal.Mode()&os.ModeCharDevice == 0
+	return slog.New(tint.NewTextHandler(os.Stderr, &tint.Options{Level: cfg.Level, TimeFormat: "15:04:05.000", NoColor: plain}))
+}
+
+// stopLimit bounds each part of an orderly end.
+const stopLimit = 5 * time.Second
+
+// Run runs the service of spec until ctx ends: it waits for the database to be
+// migrated, then handles messages and serves HTTP. At the end it isn't ready any
+// more, finishes the requests and messages in hand and closes everything.
+func Run(ctx context.Context, cfg Config, spec messaging.Spec, log *slog.Logger, build Build) (err error) {
+	db, err := messaging.OpenDB(cfg.DatabaseURL, spec.Name, cfg.Pool)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	waiting, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	if err := messaging.WaitMigrated(waiting, db, log, spec); err != nil {
+		if ctx.Err() != nil {
+			return nil // told to stop before it had begun
+		}
+		return err
+	}
+	bus, err := messaging.New(messaging.Config{
+		Spec: spec, DB: db, DSN: cfg.DatabaseURL, Log: log, Consumers: cfg.Consumers, Middleware: slow(cfg.Slow),
+	})
+	if err != nil {
+		return err
+	}
+	service, err := build(db, bus, log)
+	if err != nil {
+		return fmt.Errorf("make service %s: %w", spec.Name, err)
+	}
+	var stopping atomic.Bool
+	mux := httpapi.NewMux(log)
+	service.Routes(mux)
+	health(mux, func(ctx context.Context) error {
+		if stopping.Load() {
+			return errors.New("stopping")
+		}
+		return errors.Join(bus.Ready(ctx), service.Ready(ctx))
+	})
+	listener := cfg.Listener
+	if listener == nil {
+		if listener, err = new(net.ListenConfig).Listen(ctx, "tcp", cfg.Addr); err != nil {
+			return fmt.Errorf("serve %s: %w", spec.Name, err)
+		}
+	}
+	log.Info("serving", "service", spec.Name, "addr", listener.Addr().String())
+	return serve(ctx, listener, mux, &stopping, bus.Run)
+}
+
+// serve runs HTTP and work until ctx ends or one of them fails, then ends both.
+func serve(ctx context.Context, l net.Listener, h http.Handler, stopping *atomic.Bool, work func(context.Context) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	server := httpapi.NewServer(l.Addr().String(), h)
+	served, worked := make(chan error, 1), make(chan error, 1)
+	go func() {
+		defer cancel()
+		err := server.Serve(l)
+		if errors.Is(err, http.ErrServerClosed) {
+			err = nil
+		}
+		served <- err
+	}()
+	go func() {
+		defer cancel()
+		worked <- work(ctx)
+	}()
+	<-ctx.Done()
+	stopping.Store(true)
+	ending, done := context.WithTimeout(context.WithoutCancel(ctx), stopLimit)
+	defer done()
+	err := server.Shutdown(ending)
+	if err != nil {
+		err = errors.Join(fmt.Errorf("requests were cut off: %w", err), server.Close())
+	}
+	return errors.Join(err, <-served, <-worked)
+}
+
+// Serve serves h alone until ctx ends: for programs without messages.
+func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
+	return serve(ctx, l, h, new(atomic.Bool), func(ctx context.Context) error {
+		<-ctx.Done()
+		return nil
+	})
+}
+
+// health mounts /healthz (the process lives) and /readyz (it can serve).
+func health(mux *httpapi.Mux, ready func(context.Context) error) {
+	mux.Handle("GET /healthz", func(w http.ResponseWriter, r *http.Request) error {
+		return httpapi.WriteJSON(w, http.StatusOK, map[string]string{"status": "ok"})
+	})
+	mux.Handle("GET /readyz", func(w http.ResponseWriter, r *http.Request) error {
+		ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
+		defer cancel()
+		if err := ready(ctx); err != nil {
+			// An answer, not a failure: it is asked for while services start and stop.
+			w.Header().Set("Retry-After", "1")
+			return httpapi.WriteJSON(w, http.StatusServiceUnavailable, map[string]string{"status": "not ready", "reason": err.Error()})
+		}
+		return httpapi.WriteJSON(w, http.StatusOK, map[string]string{"status": "ready"})
+	})
+}

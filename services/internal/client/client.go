@@ -1,0 +1,274 @@
+// Package client speaks to the shop's API: for the demo's customers, for load,
+// for tests.
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// Client is one customer of the shop at Base.
+type Client struct {
+	Base     string // "http://127.0.0.1:8080"
+	Customer string // "" = the shop's default customer
+	http     *http.Client
+}
+
+// New returns a customer of the shop at base. Close it.
+func New(base, customer string) *Client {
+	return &Client{Base: strings.TrimSuffix(base, "/"), Customer: customer, http: &http.Client{
+		Timeout: time.Minute,
+		Transport: &http.Transport{
+			DialContext:         (&net.Dialer{Timeout: 2 * time.Second}).DialContext,
+			MaxIdleConnsPerHost: 256,
+			IdleConnTimeout:     10 * time.Second,
+		},
+	}}
+}
+
+// Close drops the client's connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// Line is a quantity of a product.
+type Line struct {
+	SKU      string `json:"sku"`
+	Quantity int    `json:"quantity"`
+}
+
+// Customer is whom an order is for.
+type Customer struct {
+	Name    string `json:"name"`
+	Email   string `json:"email"`
+	Address string `json:"address"`
+}
+
+// Placement is an order as a customer places it.
+type Placement struct {
+	Currency     string   `json:"currency"`
+	Lines        []Line   `json:"lines"`
+	Customer     Customer `json:"customer"`
+	PaymentToken string   `json:"payment_token"`
+	Priority     string   `json:"priority,omitempty"`
+}
+
+// Order is an order as the shop shows it.
+type Order struct {
+	ID         string    `json:"id"`
+	Status     string    `json:"status"`
+	ReasonCode string    `json:"reason_code"`
+	TotalMinor int64     `json:"total_minor"`
+	Currency   string    `json:"currency"`
+	Version    int       `json:"version"`
+	CreatedAt  time.Time `json:"created_at"`
+	History    []Entry   `json:"history"`
+	Next       []string  `json:"next"`
+}
+
+// Entry is a transition of an order.
+type Entry struct {
+	Version    int       `json:"version"`
+	Status     string    `json:"status"`
+	ReasonCode string    `json:"reason_code"`
+	At         time.Time `json:"at"`
+}
+
+// Ended reports whether nothing more happens to the order by itself.
+func (o Order) Ended() bool {
+	return slices.Contains([]string{"delivered", "cancelled", "rejected", "expired"}, o.Status)
+}
+
+// AtRest reports whether the order has ended or waits for its customer.
+func (o Order) AtRest() bool { return o.Ended() || o.Status == "payment_failed" }
+
+// Reached returns when the order came to status, by its history.
+func (o Order) Reached(status string) (time.Time, bool) {
+	for _, e := range o.History {
+		if e.Status == status {
+			return e.At, true
+		}
+	}
+	return time.Time{}, false
+}
+
+// Way is the order's history in one line: "placed → authorizing → …".
+func (o Order) Way() string {
+	steps := make([]string, len(o.History))
+	for i, e := range o.History {
+		steps[i] = e.Status
+	}
+	return strings.Join(steps, " → ")
+}
+
+// Product is what the shop sells.
+type Product struct {
+	SKU        string `json:"sku"`
+	Name       string `json:"name"`
+	PriceMinor int64  `json:"price_minor"`
+	Currency   string `json:"currency"`
+	Available  int64  `json:"available"`
+}
+
+// Error is an answer that is a problem (RFC 9457).
+type Error struct {
+	Status     int
+	Type       string `json:"type"`
+	Detail     string `json:"detail"`
+	RetryAfter time.Duration
+}
+
+func (e *Error) Error() string {
+	return fmt.Sprintf("the shop answers %d %s: %s", e.Status, e.Code(), e.Detail)
+}
+
+// Code is the last part of the problem's type, "out-of-reach" for example.
+func (e *Error) Code() string { return e.Type[strings.LastIndexByte(e.Type, '/')+1:] }
+
+// Place places p under key once; the shop knows a repeated key again.
+func (c *Client) Place(ctx context.Context, p Placement, key string) (Order, error) {
+	var o Order
+	err := c.do(ctx, http.MethodPost, "/v1/orders", p, &o, "Idempotency-Key", key)
+	return o, err
+}
+
+// PlaceSurely places p as one order, trying again under the same key for as long
+// as the shop is away or busy: until ctx ends.
+func (c *Client) PlaceSurely(ctx context.Context, p Placement) (Order, error) {
+	key := uuid.NewString()
+	for {
+		o, err := c.Place(ctx, p, key)
+		var e *Error
+		if err == nil || errors.As(err, &e) && e.Status != http.StatusServiceUnavailable && e.Status != http.StatusTooManyRequests && e.Code() != "idempotency-in-progress" {
+			return o, err
+		}
+		wait := 100 * time.Millisecond
+		if e != nil && e.RetryAfter > 0 {
+			wait = min(e.RetryAfter, time.Second)
+		}
+		select {
+		case <-ctx.Done():
+			return o, errors.Join(ctx.Err(), err)
+		case <-time.After(wait):
+		}
+	}
+}
+
+// Get shows one of the customer's orders.
+func (c *Client) Get(ctx context.Context, id string) (Order, error) {
+	var o Order
+	err := c.do(ctx, http.MethodGet, "/v1/orders/"+id, nil, &o)
+	return o, err
+}
+
+// CountUpTo counts the customer's orders in status, up to limit.
+func (c *Client) CountUpTo(ctx context.Context, status string, limit int) (int, error) {
+	var page struct {
+		Orders []struct{} `json:"orders"`
+	}
+	err := c.do(ctx, http.MethodGet, fmt.Sprintf("/v1/orders?status=%s&limit=%d", status, limit), nil, &page)
+	return len(page.Orders), err
+}
+
+// Cancel undoes one of the customer's orders.
+func (c *Client) Cancel(ctx context.Context, id string) (Order, error) {
+	var o Order
+	err := c.do(ctx, http.MethodPost, "/v1/orders/"+id+"/cancel", nil, &o)
+	return o, err
+}
+
+// Pay tries another payment method.
+func (c *Client) Pay(ctx context.Context, id, token string) (Order, error) {
+	var o Order
+	err := c.do(ctx, http.MethodPost, "/v1/orders/"+id+"/payment", map[string]string{"payment_token": token}, &o)
+	return o, err
+}
+
+// Products lists what the shop sells.
+func (c *Client) Products(ctx context.Context) ([]Product, error) {
+	var list struct {
+		Products []Product `json:"products"`
+	}
+	err := c.do(ctx, http.MethodGet, "/v1/products", nil, &list)
+	return list.Products, err
+}
+
+// Ready returns nil when the shop takes orders.
+func (c *Client) Ready(ctx context.Context) error {
+	return c.do(ctx, http.MethodGet, "/readyz", nil, nil)
+}
+
+// WaitReady asks until the shop takes orders or ctx ends.
+func (c *Client) WaitReady(ctx context.Context) error {
+	for {
+		err := c.Ready(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the shop at %s is not ready: %w", c.Base, errors.Join(ctx.Err(), err))
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+func (c *Client) do(ctx context.Context, method, path string, body, into any, header ...string) error {
+	var content io.Reader
+	if body != nil {
+		b, err := json.Marshal(body)
+		if err != nil {
+			return fmt.Errorf("%s %s: %w", method, path, err)
+		}
+		content = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, c.Base+path, content)
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", method, path, err)
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if c.Customer != "" {
+		req.Header.Set("X-Customer-Id", c.Customer)
+	}
+	for i := 0; i+1 < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	res, err := c.http.Do(req)
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", method, path, err)
+	}
+	answer, err := io.ReadAll(io.LimitReader(res.Body, 1<<20))
+	if err = errors.Join(err, res.Body.Close()); err != nil {
+		return fmt.Errorf("%s %s: %w", method, path, err)
+	}
+	if res.StatusCode >= 300 {
+		e := &Error{Status: res.StatusCode}
+		if json.Unmarshal(answer, e) != nil {
+			e.Detail = http.StatusText(res.StatusCode) // no problem document: somebody in between
+		}
+		e.Status = res.StatusCode
+		if s, err := strconv.Atoi(res.Header.Get("Retry-After")); err == nil {
+			e.RetryAfter = time.Duration(s) * time.Second
+		}
+		return e
+	}
+	if into == nil {
+		return nil
+	}
+	if err := json.Unmarshal(answer, into); err != nil {
+		return fmt.Errorf("%s %s: answer: %w", method, path, err)
+	}
+	return nil
+}

@@ -237,6 +237,8 @@ func (b *Bus) Run(ctx context.Context) error {
 			return err
 		}
 	}
+	ctx, cancel := context.WithCancel(ctx) // ends the schedules, too, when something else ends
+	defer cancel()
 	// The relay and the listener outlive the handlers: what these send while
 	// draining still goes out.
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -248,20 +250,28 @@ func (b *Bus) Run(ctx context.Context) error {
 	for _, s := range b.schedules {
 		work.Go(func() { s.run(ctx, b) })
 	}
-	var routed error
+	// A router that is told to end while it starts would neither start nor end.
+	var err error
+	routed := make(chan error, 1)
 	if router != nil {
-		work.Go(func() { routed = router.Run(background) })
+		work.Go(func() { routed <- router.Run(background) })
 		select {
 		case <-router.Running():
-		case <-ctx.Done():
+		case err = <-routed:
+			err = errors.Join(err, fmt.Errorf("router of %s ended while starting", b.spec.Name))
 		}
 	}
-	b.ready.Store(true)
-	b.log.Info("messaging started", "service", b.spec.Name)
-
-	<-ctx.Done()
+	if err == nil {
+		b.ready.Store(true)
+		b.log.Info("messaging started", "service", b.spec.Name)
+		select {
+		case <-ctx.Done():
+		case err = <-routed: // every subscription has ended by itself
+			err = errors.Join(err, fmt.Errorf("router of %s ended by itself", b.spec.Name))
+		}
+	}
 	b.ready.Store(false)
-	var err error
+	cancel()
 	for _, s := range subs {
 		err = errors.Join(err, s.Close())
 	}
@@ -269,10 +279,15 @@ func (b *Bus) Run(ctx context.Context) error {
 		err = errors.Join(err, router.Close())
 	}
 	work.Wait()
+	select {
+	case r := <-routed:
+		err = errors.Join(err, r)
+	default:
+	}
 	stop()
 	helpers.Wait()
 	b.log.Info("messaging stopped", "service", b.spec.Name)
-	return errors.Join(err, routed)
+	return err
 }
 
 type correlationKey struct{}

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -28,6 +30,24 @@ func Permanent(err error) error {
 func isPermanent(err error) bool {
 	var p permanent
 	return errors.As(err, &p)
+}
+
+// later marks an error that is not the message's fault and says when to try again.
+type later struct {
+	error
+	wait time.Duration
+}
+
+func (l later) Unwrap() error { return l.error }
+
+// Later marks err as the fault of something that is away for now, a provider for
+// example: the message is tried again after wait, and the attempt doesn't count.
+// Later(wait, nil) is nil.
+func Later(wait time.Duration, err error) error {
+	if err == nil {
+		return nil
+	}
+	return later{err, wait}
 }
 
 // ErrLost is returned by the recording of a leased message whose lease went to
@@ -56,6 +76,10 @@ func countsAsAttempt(err error) bool {
 	if errors.Is(err, errHandlerTimeout) {
 		return true
 	}
+	var l later
+	if errors.As(err, &l) {
+		return false
+	}
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
 		switch pg.Code {
@@ -67,8 +91,14 @@ func countsAsAttempt(err error) bool {
 	return !connectionLost(err)
 }
 
-// connectionLost reports whether err says that the connection is gone.
+// connectionLost reports whether err says that the connection to the database is
+// gone. An HTTP client's errors are of the same types underneath: those are not
+// the database's.
 func connectionLost(err error) bool {
+	var request *url.Error
+	if errors.As(err, &request) {
+		return false
+	}
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
 		return pg.Code == "57P01" || pg.Code == "57P02" || pg.Code == "57P03" || pg.Code == "25P03"

@@ -37,7 +37,7 @@ var messagingSpec = Spec{Name: "messaging", Migrations: migrations}
 //
 // passwords gives login roles (by service name) a password; a role without one
 // can log in only where the server asks for none.
-func Migrate(ctx context.Context, db *sqlx.DB, log *slog.Logger, passwords map[string]string, specs ...Spec) error {
+func Migrate(ctx context.Context, db *sqlx.DB, log *slog.Logger, passwords map[string]string, specs ...Spec) (err error) {
 	for _, s := range specs {
 		if err := s.validate(); err != nil {
 			return err
@@ -47,7 +47,7 @@ func Migrate(ctx context.Context, db *sqlx.DB, log *slog.Logger, passwords map[s
 	if err != nil {
 		return err
 	}
-	defer unlock()
+	defer func() { err = errors.Join(err, unlock()) }()
 	for _, s := range append([]Spec{messagingSpec}, specs...) {
 		version, err := migrateSchema(ctx, db.DB, s)
 		if err != nil {
@@ -66,7 +66,7 @@ func Migrate(ctx context.Context, db *sqlx.DB, log *slog.Logger, passwords map[s
 // lockMigrations keeps other migrators of the database out until unlock is
 // called. It is our own lock because it covers roles and declarations too, and
 // because goose's asks in whole seconds.
-func lockMigrations(ctx context.Context, db *sqlx.DB) (unlock func(), err error) {
+func lockMigrations(ctx context.Context, db *sqlx.DB) (unlock func() error, err error) {
 	conn, err := db.Connx(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("lock migrations: %w", err)
@@ -85,10 +85,9 @@ func lockMigrations(ctx context.Context, db *sqlx.DB) (unlock func(), err error)
 		case <-time.After(200 * time.Millisecond):
 		}
 	}
-	return func() {
-		// A connection that can't say it any more has lost the lock already.
-		_, _ = conn.ExecContext(context.WithoutCancel(ctx), `SELECT pg_advisory_unlock(hashtext('messaging.migrate'))`)
-		_ = conn.Close()
+	return func() error {
+		_, err := conn.ExecContext(context.WithoutCancel(ctx), `SELECT pg_advisory_unlock(hashtext('messaging.migrate'))`)
+		return errors.Join(err, conn.Close())
 	}, nil
 }
 
@@ -163,12 +162,12 @@ func ensureRole(ctx context.Context, db *sqlx.DB, s Spec, password string) error
 
 // declare makes tables, routes and rights of what specs declare, in one
 // transaction, and notes each service's version last.
-func declare(ctx context.Context, db *sqlx.DB, specs []Spec) error {
+func declare(ctx context.Context, db *sqlx.DB, specs []Spec) (err error) {
 	tx, err := db.BeginTxx(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("declare services: %w", err)
 	}
-	defer func() { _ = tx.Rollback() }() // after Commit it does nothing
+	defer func() { err = errors.Join(err, rollback(tx)) }() // after Commit it does nothing
 	for _, s := range specs {
 		for _, stmt := range declaration(s) {
 			if _, err := tx.ExecContext(ctx, stmt); err != nil {

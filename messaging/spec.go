@@ -45,6 +45,9 @@ func (s Spec) validate() error {
 	if !nameForm.MatchString(s.Name) {
 		return fmt.Errorf("service name %q: want %s", s.Name, nameForm)
 	}
+	if s.Migrations == nil {
+		return fmt.Errorf("service %s has no migrations", s.Name)
+	}
 	seen := map[string]string{}
 	for _, q := range s.Queues {
 		if !nameForm.MatchString(q.Name) {

@@ -341,8 +341,12 @@ func (c *consumer) failed(m claimed, err error) {
 		reason = &text
 	}
 	wait := pause()
-	if counts {
+	var away later
+	switch {
+	case counts:
 		wait = l.backoff(m.Attempt)
+	case errors.As(err, &away):
+		wait = away.wait
 	}
 	log := c.sub.cfg.Log.With("topic", c.table.name, "message_id", m.ID, "order_id", m.OrderID, "kind", m.Kind, "attempt", m.Attempt, "correlation_id", m.CorrelationID, "err", err)
 	if reason != nil {

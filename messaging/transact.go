@@ -130,19 +130,24 @@ func (c *consumer) attempt(list []claimed) (done, culprit int, err error) {
 			break
 		}
 		size += len(m.Payload)
-		done++
 		if handled[m.ID] {
+			done++
 			continue
 		}
 		tx.cause, tx.ignored = m.Message, ""
 		d := &delivery{message: m.Message, tx: tx}
-		if err := c.offer(ctx, d, limit); err != nil {
+		err := c.offer(ctx, d, limit)
+		if errors.Is(err, errClosing) && done > 0 {
+			break // what is done is kept
+		}
+		if err != nil {
 			return 0, i, errors.Join(err, rollback(stx))
 		}
 		if err := healthy(conn); err != nil {
 			return 0, i, errors.Join(err, rollback(stx))
 		}
 		trace = append(trace, traced{claimed: m, ran: d.ran, ignored: tx.ignored})
+		done++
 	}
 	if err := c.finish(ctx, tx, list[:done], trace); err != nil {
 		return 0, -1, errors.Join(err, rollback(stx))

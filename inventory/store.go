@@ -1,0 +1,366 @@
+package inventory
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"example.com/orderflow/messaging"
+)
+
+// anyProduct reports whether there is any product.
+func anyProduct(ctx context.Context, q sqlx.QueryerContext) (bool, error) {
+	var found bool
+	err := sqlx.GetContext(ctx, q, &found, `SELECT EXISTS (SELECT FROM inventory.products)`)
+	if err != nil {
+		return false, fmt.Errorf("look for products: %w", err)
+	}
+	return found, nil
+}
+
+// insertProducts inserts those of products whose SKU is new, with their first
+// stock, and returns the SKUs of these.
+func insertProducts(ctx context.Context, tx *messaging.Tx, products []Product) (map[string]bool, error) {
+	var skus, names, currencies []string
+	var prices, pieces []int64
+	for _, p := range products {
+		skus, names, currencies = append(skus, p.SKU), append(names, p.Name), append(currencies, p.Currency)
+		prices, pieces = append(prices, p.PriceMinor), append(pieces, p.Available)
+	}
+	var added []string
+	err := tx.SelectContext(ctx, &added, `
+		WITH given AS (
+			SELECT *
+			FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::bigint[])
+				AS p (sku, name, price_minor, currency, pieces)
+		), added AS (
+			INSERT INTO inventory.products (sku, name, price_minor, currency)
+			SELECT sku, name, price_minor, currency
+			FROM given
+			ORDER BY sku
+			ON CONFLICT (sku) DO NOTHING
+			RETURNING sku
+		)
+		INSERT INTO inventory.stock (sku, initial, available)
+		SELECT sku, pieces, pieces
+		FROM given
+		JOIN added USING (sku)
+		RETURNING sku`,
+		skus, names, prices, currencies, pieces)
+	if err != nil {
+		return nil, fmt.Errorf("insert products: %w", err)
+	}
+	set := map[string]bool{}
+	for _, sku := range added {
+		set[sku] = true
+	}
+	return set, nil
+}
+
+// listProducts returns every product on sale, by SKU.
+func listProducts(ctx context.Context, db *sqlx.DB) ([]Product, error) {
+	list := []Product{}
+	err := db.SelectContext(ctx, &list, `
+		SELECT p.sku, p.name, p.price_minor, p.currency, s.available
+		FROM inventory.products p
+		JOIN inventory.stock s USING (sku)
+		WHERE p.active
+		ORDER BY p.sku`)
+	if err != nil {
+		return nil, fmt.Errorf("list products: %w", err)
+	}
+	return list, nil
+}
+
+// addStock adds pieces that came in to a SKU and returns its product; false when
+// there is none.
+func addStock(ctx context.Context, tx *messaging.Tx, sku string, pieces int64) (Product, bool, error) {
+	var p Product
+	err := tx.GetContext(ctx, &p, `
+		UPDATE inventory.stock s
+		SET restocked = s.restocked + $2, available = s.available + $2
+		FROM inventory.products p
+		WHERE s.sku = $1 AND p.sku = s.sku
+		RETURNING p.sku, p.name, p.price_minor, p.currency, s.available`,
+		sku, pieces)
+	if errors.Is(err, sql.ErrNoRows) {
+		return Product{}, false, nil
+	}
+	if err != nil {
+		return Product{}, false, fmt.Errorf("add stock of %s: %w", sku, err)
+	}
+	return p, true, nil
+}
+
+// lockStock locks the stock rows of skus (sorted) and returns the pieces that
+// are available of each that exists.
+func lockStock(ctx context.Context, tx *messaging.Tx, skus []string) (map[string]int64, error) {
+	available := map[string]int64{}
+	if len(skus) == 0 {
+		return available, nil
+	}
+	var rows []struct {
+		SKU       string `db:"sku"`
+		Available int64  `db:"available"`
+	}
+	err := tx.SelectContext(ctx, &rows, `
+		SELECT sku, available
+		FROM inventory.stock
+		WHERE sku = ANY ($1::text[])
+		ORDER BY sku
+		FOR UPDATE`,
+		skus)
+	if err != nil {
+		return nil, fmt.Errorf("lock the stock of %d products: %w", len(skus), err)
+	}
+	for _, r := range rows {
+		available[r.SKU] = r.Available
+	}
+	return available, nil
+}
+
+// reservationRow is a reservation with its lines, as selected by
+// reservationColumns.
+type reservationRow struct {
+	ID       string `db:"id"`
+	OrderID  string `db:"order_id"`
+	Status   Status `db:"status"`
+	Asked    bool   `db:"asked"`
+	Tracking string `db:"tracking"`
+	Reason   string `db:"reason"`
+	Short    []byte `db:"short"`
+	Lines    []byte `db:"lines"`
+}
+
+// reservationColumns is what reservationRow scans from "inventory.reservations r".
+// Lines are written with their reservation and never change: a locked row whose
+// newer version is returned has still the same.
+const reservationColumns = `
+			r.id, r.order_id, r.status, r.status = 'packed' AND r.next_at IS NOT NULL AS asked, r.tracking, r.reason,
+			to_json(r.short_skus) AS short,
+			(SELECT coalesce(json_agg(json_build_object('sku', l.sku, 'quantity', l.quantity) ORDER BY l.sku COLLATE "C"), '[]')
+			 FROM inventory.reservation_lines l
+			 WHERE l.reservation_id = r.id) AS lines`
+
+func (row reservationRow) reservation() (Reservation, error) {
+	r := Reservation{ID: row.ID, OrderID: row.OrderID, Status: row.Status, Asked: row.Asked, Tracking: row.Tracking, Reason: row.Reason}
+	if err := errors.Join(json.Unmarshal(row.Lines, &r.Lines), json.Unmarshal(row.Short, &r.Short)); err != nil {
+		return Reservation{}, fmt.Errorf("read reservation %s: %w", row.ID, err)
+	}
+	return r, nil
+}
+
+// lockReservations locks those of the reservations ids (sorted) that exist, and
+// returns them by id.
+func lockReservations(ctx context.Context, tx *messaging.Tx, ids []string) (map[string]Reservation, error) {
+	var rows []reservationRow
+	err := tx.SelectContext(ctx, &rows, `
+		SELECT`+reservationColumns+`
+		FROM inventory.reservations r
+		WHERE r.id = ANY ($1::text[]::uuid[])
+		ORDER BY r.id
+		FOR UPDATE OF r`,
+		ids)
+	if err != nil {
+		return nil, fmt.Errorf("lock %d reservations: %w", len(ids), err)
+	}
+	found := map[string]Reservation{}
+	for _, row := range rows {
+		r, err := row.reservation()
+		if err != nil {
+			return nil, err
+		}
+		found[r.ID] = r
+	}
+	return found, nil
+}
+
+// untilDue returns how long until the next step of any reservation: at most a
+// second, 0 or less when one is due.
+func untilDue(ctx context.Context, tx *messaging.Tx) (time.Duration, error) {
+	var seconds float64
+	err := tx.GetContext(ctx, &seconds, `
+		SELECT extract(epoch FROM least(
+			(SELECT min(next_at) FROM inventory.reservations WHERE next_at IS NOT NULL),
+			c.now + interval '1 second') - c.now)::float8
+		FROM (SELECT messaging.shop_now() AS now) c`)
+	if err != nil {
+		return 0, fmt.Errorf("look for due reservations: %w", err)
+	}
+	return time.Duration(seconds * float64(time.Second)), nil
+}
+
+// lockDue locks up to limit reservations whose next step is due, oldest first,
+// passing over those that somebody else has locked.
+func lockDue(ctx context.Context, tx *messaging.Tx, limit int) ([]Reservation, error) {
+	var rows []reservationRow
+	// The clock is volatile: only as a subquery can it bound an index scan.
+	err := tx.SelectContext(ctx, &rows, `
+		SELECT`+reservationColumns+`
+		FROM inventory.reservations r
+		WHERE r.next_at <= (SELECT messaging.shop_now())
+		ORDER BY r.next_at
+		LIMIT $1
+		FOR UPDATE OF r SKIP LOCKED`,
+		limit)
+	if err != nil {
+		return nil, fmt.Errorf("lock due reservations: %w", err)
+	}
+	due := make([]Reservation, 0, len(rows))
+	for _, row := range rows {
+		r, err := row.reservation()
+		if err != nil {
+			return nil, err
+		}
+		due = append(due, r)
+	}
+	return due, nil
+}
+
+// findReservation returns the latest reservation of an order; false when there
+// is none.
+func findReservation(ctx context.Context, db *sqlx.DB, orderID string) (Reservation, bool, error) {
+	var row reservationRow
+	err := db.GetContext(ctx, &row, `
+		SELECT`+reservationColumns+`
+		FROM inventory.reservations r
+		WHERE r.order_id = $1
+		ORDER BY r.id DESC
+		LIMIT 1`,
+		orderID)
+	return oneReservation(row, orderID, err)
+}
+
+// lockOrder locks the latest reservation of an order; false when there is none.
+func lockOrder(ctx context.Context, tx *messaging.Tx, orderID string) (Reservation, bool, error) {
+	var row reservationRow
+	err := tx.GetContext(ctx, &row, `
+		SELECT`+reservationColumns+`
+		FROM inventory.reservations r
+		WHERE r.order_id = $1
+		ORDER BY r.id DESC
+		LIMIT 1
+		FOR UPDATE OF r`,
+		orderID)
+	return oneReservation(row, orderID, err)
+}
+
+func oneReservation(row reservationRow, orderID string, err error) (Reservation, bool, error) {
+	if errors.Is(err, sql.ErrNoRows) {
+		return Reservation{}, false, nil
+	}
+	if err != nil {
+		return Reservation{}, false, fmt.Errorf("find the reservation of order %s: %w", orderID, err)
+	}
+	r, err := row.reservation()
+	return r, err == nil, err
+}
+
+// moves is by how much quantity pieces change the counters of their SKU.
+func (f flow) moves(quantity int) (available, reserved, soldPieces int64) {
+	n := int64(quantity)
+	switch f {
+	case taken:
+		return -n, n, 0
+	case returned:
+		return n, -n, 0
+	case sold:
+		return 0, -n, n
+	}
+	return 0, 0, 0
+}
+
+// seconds is d for next_at in SQL: nil for no step, infinite for one that waits
+// for the operator.
+func seconds(d time.Duration) *float64 {
+	if d == noStep {
+		return nil
+	}
+	s := d.Seconds()
+	if d == byOperator {
+		s = math.Inf(1)
+	}
+	return &s
+}
+
+// insertReservation writes a new reservation, its lines and what it takes from
+// stock, in one statement. It fails on the key when there is one of that id.
+func insertReservation(ctx context.Context, tx *messaging.Tx, d decision) error {
+	var skus []string
+	var quantities []int64
+	for _, l := range d.Lines {
+		skus, quantities = append(skus, l.SKU), append(quantities, int64(l.Quantity))
+	}
+	err := tx.Queue(ctx, `
+		WITH lines AS (
+			SELECT *
+			FROM unnest($7::text[], $8::bigint[]) AS l (sku, quantity)
+		), taken AS (
+			UPDATE inventory.stock s
+			SET available = s.available - l.quantity, reserved = s.reserved + l.quantity
+			FROM lines l
+			WHERE s.sku = l.sku
+		), reservation AS (
+			INSERT INTO inventory.reservations (id, order_id, status, next_at, reason, short_skus)
+			VALUES ($1::uuid, $2::uuid, $3::text, messaging.shop_now() + make_interval(secs => $4::float8), $5::text, coalesce($6::text[], '{}'))
+		)
+		INSERT INTO inventory.reservation_lines (reservation_id, sku, quantity)
+		SELECT $1::uuid, sku, quantity
+		FROM lines`,
+		d.ID, d.OrderID, d.Status, seconds(d.Due), d.Reason, d.Short, skus, quantities)
+	if err != nil {
+		return fmt.Errorf("insert reservation %s: %w", d.ID, err)
+	}
+	return nil
+}
+
+// updateReservations writes how reservations, which tx has locked with their
+// stock rows, stand now, and moves their stock: one statement for all.
+func updateReservations(ctx context.Context, tx *messaging.Tx, ds []decision) error {
+	var ids, statuses, trackings, reasons []string
+	var next []*float64
+	stock := map[string][3]int64{} // available, reserved, sold
+	for _, d := range ds {
+		ids, statuses, next = append(ids, d.ID), append(statuses, string(d.Status)), append(next, seconds(d.Due))
+		trackings, reasons = append(trackings, d.Tracking), append(reasons, d.Reason)
+		if d.Flow == stays {
+			continue
+		}
+		for _, l := range d.Lines {
+			a, r, s := d.Flow.moves(l.Quantity)
+			sum := stock[l.SKU]
+			stock[l.SKU] = [3]int64{sum[0] + a, sum[1] + r, sum[2] + s}
+		}
+	}
+	var skus []string
+	var available, reserved, soldPieces []int64
+	for sku, sum := range stock {
+		skus = append(skus, sku)
+		available, reserved, soldPieces = append(available, sum[0]), append(reserved, sum[1]), append(soldPieces, sum[2])
+	}
+	err := tx.Queue(ctx, `
+		WITH moved AS (
+			UPDATE inventory.stock s
+			SET available = s.available + m.available, reserved = s.reserved + m.reserved, sold = s.sold + m.sold
+			FROM unnest($6::text[], $7::bigint[], $8::bigint[], $9::bigint[]) AS m (sku, available, reserved, sold)
+			WHERE s.sku = m.sku
+		)
+		UPDATE inventory.reservations r
+		SET status = c.status,
+			next_at = CASE WHEN c.next = 'infinity' THEN 'infinity' ELSE messaging.shop_now() + make_interval(secs => c.next) END,
+			tracking = c.tracking,
+			reason = c.reason
+		FROM unnest($1::text[]::uuid[], $2::text[], $3::float8[], $4::text[], $5::text[]) AS c (id, status, next, tracking, reason)
+		WHERE r.id = c.id`,
+		ids, statuses, next, trackings, reasons, skus, available, reserved, soldPieces)
+	if err != nil {
+		return fmt.Errorf("update %d reservations: %w", len(ds), err)
+	}
+	return nil
+}

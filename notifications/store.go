@@ -1,0 +1,39 @@
+package notifications
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jmoiron/sqlx"
+
+	"example.com/orderflow/messaging"
+)
+
+// insertNotification queues n; of an event that has one by that channel already,
+// nothing is written.
+func insertNotification(ctx context.Context, tx *messaging.Tx, n Notification) error {
+	err := tx.Queue(ctx, `
+		INSERT INTO notifications.notifications (id, message_id, channel, order_id, customer_id, kind, subject, body, occurred_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+		ON CONFLICT (message_id, channel) DO NOTHING`,
+		n.ID, n.MessageID, n.Channel, n.OrderID, n.CustomerID, n.Kind, n.Subject, n.Body, n.OccurredAt)
+	if err != nil {
+		return fmt.Errorf("insert the notification of %s for order %s: %w", n.Kind, n.OrderID, err)
+	}
+	return nil
+}
+
+// listNotifications returns what customerID was told about orderID, oldest first.
+func listNotifications(ctx context.Context, db *sqlx.DB, orderID, customerID string) ([]Notification, error) {
+	list := []Notification{}
+	err := db.SelectContext(ctx, &list, `
+		SELECT id, message_id, channel, order_id, customer_id, kind, subject, body, occurred_at
+		FROM notifications.notifications
+		WHERE order_id = $1 AND customer_id = $2
+		ORDER BY occurred_at, id`,
+		orderID, customerID)
+	if err != nil {
+		return nil, fmt.Errorf("list the notifications of order %s: %w", orderID, err)
+	}
+	return list, nil
+}

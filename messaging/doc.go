@@ -1,0 +1,89 @@
+// Package messaging carries commands and events between services through queues
+// in PostgreSQL, on top of Watermill: its Publisher, Subscriber and Router, and
+// watermill-sql's Publisher for the writing.
+//
+// # Promise
+//
+// A command goes to one queue, its receiver's; each message there is handled by
+// one of any number of competing consumers. An event goes to every queue that
+// subscribed to its kind, and into the log of its speaker.
+//
+// A message is stored from the commit of the transaction that sent it until it
+// is handled. Its effect in the database happens exactly once: the effect, the
+// inbox row that remembers the message, the messages that it causes and its
+// acknowledgement are one transaction. The effect outside (a payment, a mail)
+// happens under a key that the outside knows again.
+//
+// The messages of one sender about one order are started in the order sent, one
+// at a time per queue, until one of them becomes a dead letter. Delayed and
+// redriven messages have no such place. Handlers must be right in any order all
+// the same: this only makes the wrong one rare.
+//
+// A message that fails is tried again with exponential backoff and jitter and
+// holds up only its own order; after 8 attempts, or at once when it is hopeless
+// (Permanent), it is a dead letter: it stays in its place with the reason, and
+// can be redriven. A message whose consumer dies three times is one, too. A slow
+// handler delays nobody but its own queue's share of consumers. Ending a Bus
+// finishes what is in hand.
+//
+// # Way of a message
+//
+//	service's transaction ── business rows + outbox row ── commit
+//	    outbox ── relay (in the sender's processes, under its role) ──► queues of the receivers, log
+//	    queue ── consumer: claim ── one transaction: inbox + handler's rows + outbox + ack ── commit
+//
+// In code: Tx.Publish (tx.go) and its INSERT (outbox.go); relay.go; claim.go, the
+// SQL of a queue; transact.go and lease.go, the two ways of consuming;
+// subscriber.go, what Watermill sees; router.go, dispatch to handlers; inbox.go;
+// dead.go; migrate.go, tables and rights from each service's Spec.
+//
+// # Rules behind it
+//
+// Outbox. A handler locks its row of the order first and its outbox rows are
+// written last, by one INSERT: so outbox ids follow the order of commits for
+// every order. The relay takes an advisory lock in a statement of its own, then
+// moves a batch in one statement, in id order: queue ids follow too. A row that
+// can't be moved is marked dead and stops nobody. A kind whose route isn't known
+// to this process makes it learn the routes anew and move nothing meanwhile.
+//
+// Queue. One table per queue. The column due alone is visibility, delay, backoff
+// and end of lease. A row is claimable when it is due and has no lane, or is the
+// first living one of its lane: plain SKIP LOCKED would let a later message of an
+// order overtake. A claim is an UPDATE that sets a token; an ack is a DELETE by id
+// and token, so whoever lost a lease can't commit. The scan for due rows begins at
+// a floor, which keeps it off the dead index entries that an old snapshot
+// elsewhere keeps alive.
+//
+// Transactional queues (handlers that only touch the database): up to 50 messages,
+// 50 ms or 1 MiB share a transaction. When one fails only it is dropped and the
+// rest done again; after three failures each runs by itself, as does every message
+// at its second attempt, and one that takes over a second. Leased queues (handlers
+// that talk to the outside): each message by itself, its lease renewed until the
+// handler's deadline; what the handler returns runs in the acknowledging
+// transaction, whose first statement is the ack, so that the token guards it.
+//
+// What is no fault of the message doesn't count as an attempt: serialisation
+// failures, deadlocks, a lost connection, shutdown, and what the handler marks as
+// Later. An error from COMMIT means unknown: nothing is done, token and inbox
+// decide when the lease is over.
+//
+// Wake-ups. The own relay is woken by a channel after commit; consumers by a
+// NOTIFY that the relay sends by itself after its commit (inside a writing
+// transaction it would make all commits of the server queue up). A consumer that
+// leaves work behind rings for the next. Polling once a second covers what is lost.
+//
+// Commits that only move messages (relay, claim, nack, lease) don't wait for the
+// disk: what a crash of the server takes back of them took nothing else with it.
+// The commit of an effect always waits.
+//
+// Inboxes are partitioned by message id: a UUID v7 begins with its time, so a day
+// is a range of ids, the key (message_id, consumer, run) is unique across days, and
+// a look-up touches one partition.
+//
+// # Never
+//
+// It never runs a handler's half-done work to a commit, never deletes what was not
+// handled, never sends from outside a transaction, and never logs a payload. It
+// doesn't use Watermill's own Retry, PoisonQueue, Deduplicator or CircuitBreaker
+// middleware: each of them loses or doubles messages here.
+package messaging

@@ -1,0 +1,9 @@
+package orders
+
+import (
+	"testing"
+
+	"example.com/orderflow/messaging/messagingtest"
+)
+
+func TestMain(m *testing.M) { messagingtest.Main(m) }

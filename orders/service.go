@@ -1,0 +1,140 @@
+package orders
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/go-playground/validator/v10"
+	"github.com/jmoiron/sqlx"
+
+	"example.com/orderflow/messaging"
+	"example.com/orderflow/messaging/contracts"
+	"example.com/orderflow/messaging/httpapi"
+)
+
+const (
+	service = "orders"
+	queue   = "orders"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// Spec declares the service: its schema, its queue, and what it sends and speaks.
+func Spec() messaging.Spec {
+	return messaging.Spec{
+		Name: service,
+		Queues: []messaging.Queue{{
+			Name: queue,
+			Mode: messaging.Transactional,
+			Kinds: []string{
+				contracts.KindStockReserved, contracts.KindStockRejected, contracts.KindStockReleased, contracts.KindReservationExpired,
+				contracts.KindFulfilmentStarted, contracts.KindFulfilmentRefused,
+				contracts.KindShipmentPacked, contracts.KindShipmentDispatched, contracts.KindShipmentDelivered,
+				contracts.KindPaymentAuthorized, contracts.KindPaymentDeclined, contracts.KindPaymentCaptured, contracts.KindPaymentVoided,
+				contracts.KindProductChanged,
+			},
+		}},
+		Sends: []string{
+			contracts.KindReserveStock, contracts.KindReleaseStock, contracts.KindFulfilOrder, contracts.KindDispatchShipment,
+			contracts.KindAuthorizePayment, contracts.KindCapturePayment, contracts.KindVoidPayment,
+		},
+		Speaks: []string{
+			contracts.KindOrderPlaced, contracts.KindOrderStatusChanged, contracts.KindOrderActionRequired,
+			contracts.KindOrderConfirmed, contracts.KindOrderShipped, contracts.KindOrderDelivered,
+			contracts.KindOrderCancelled, contracts.KindOrderRejected, contracts.KindOrderExpired,
+		},
+		Migrations: migrations,
+	}
+}
+
+// Config is what can be set of the service. All durations are by the shop's clock.
+type Config struct {
+	// Hold is how long stock is held for an order, from when it was reserved, in
+	// whole seconds.
+	Hold time.Duration `env:"ORDERS_HOLD" envDefault:"30m" validate:"min=1s"`
+	// Grace is how long an order waits before stock is asked for: a customer who
+	// cancels within it causes no work anywhere.
+	Grace time.Duration `env:"ORDERS_GRACE" envDefault:"0s" validate:"min=0s"`
+
+	// How long an order waits in a status before the command is sent again.
+	PlacedDeadline       time.Duration `env:"ORDERS_PLACED_DEADLINE" envDefault:"15s" validate:"min=1ms"` // beyond Grace
+	AuthorizingDeadline  time.Duration `env:"ORDERS_AUTHORIZING_DEADLINE" envDefault:"15s" validate:"min=1ms"`
+	ConfirmedDeadline    time.Duration `env:"ORDERS_CONFIRMED_DEADLINE" envDefault:"15s" validate:"min=1ms"`
+	FulfillingDeadline   time.Duration `env:"ORDERS_FULFILLING_DEADLINE" envDefault:"15s" validate:"min=1ms"`
+	CapturingDeadline    time.Duration `env:"ORDERS_CAPTURING_DEADLINE" envDefault:"15s" validate:"min=1ms"`
+	DispatchingDeadline  time.Duration `env:"ORDERS_DISPATCHING_DEADLINE" envDefault:"15s" validate:"min=1ms"`
+	ShippedDeadline      time.Duration `env:"ORDERS_SHIPPED_DEADLINE" envDefault:"15s" validate:"min=1ms"`
+	CompensatingDeadline time.Duration `env:"ORDERS_COMPENSATING_DEADLINE" envDefault:"15s" validate:"min=1ms"`
+
+	// PaymentFailedDeadline is how long a customer may take to pay in another way
+	// before the order is rejected.
+	PaymentFailedDeadline time.Duration `env:"ORDERS_PAYMENT_FAILED_DEADLINE" envDefault:"15m" validate:"min=1ms"`
+}
+
+func (c Config) rules() Rules {
+	return Rules{
+		Hold:  c.Hold,
+		Grace: c.Grace,
+		Deadlines: map[Status]time.Duration{
+			Placed:        c.Grace + c.PlacedDeadline,
+			Authorizing:   c.AuthorizingDeadline,
+			PaymentFailed: c.PaymentFailedDeadline,
+			Confirmed:     c.ConfirmedDeadline,
+			Fulfilling:    c.FulfillingDeadline,
+			Capturing:     c.CapturingDeadline,
+			Dispatching:   c.DispatchingDeadline,
+			Shipped:       c.ShippedDeadline,
+			Compensating:  c.CompensatingDeadline,
+		},
+	}
+}
+
+// Service is the orders service.
+type Service struct {
+	rules Rules
+	db    *sqlx.DB
+	bus   *messaging.Bus
+	log   *slog.Logger
+}
+
+// New returns the service with its handlers and its deadlines registered on bus,
+// which is of Spec and not running yet. db is a pool under the service's role.
+// It returns an error for a Config that breaks the rules in its tags.
+func New(cfg Config, db *sqlx.DB, bus *messaging.Bus, log *slog.Logger) (*Service, error) {
+	if err := validator.New(validator.WithRequiredStructEnabled()).Struct(cfg); err != nil {
+		return nil, fmt.Errorf("configuration of service %s: %w", service, err)
+	}
+	s := &Service{rules: cfg.rules(), db: db, bus: bus, log: log}
+	s.handle(bus)
+	bus.Schedule("deadlines", s.deadlines)
+	return s, nil
+}
+
+// errNoProducts says that inventory's products haven't arrived yet.
+var errNoProducts = errors.New("no products are known yet")
+
+// Ready returns nil once products are known: before, every order is refused.
+func (s *Service) Ready(ctx context.Context) error {
+	known, err := hasProducts(ctx, s.db)
+	if err != nil {
+		return err
+	}
+	if !known {
+		return errNoProducts
+	}
+	return nil
+}
+
+// Routes registers the service's routes.
+func (s *Service) Routes(mux *httpapi.Mux) {
+	mux.Handle("POST /v1/orders", s.createOrder)
+	mux.Handle("GET /v1/orders", s.listOrders)
+	mux.Handle("GET /v1/orders/{id}", s.getOrder)
+	mux.Handle("POST /v1/orders/{id}/cancel", s.cancelOrder)
+	mux.Handle("POST /v1/orders/{id}/payment", s.payOrder)
+}

@@ -24,6 +24,7 @@ func OpenDB(dsn, name string, size int) (*sqlx.DB, error) {
 		"timezone":                            "UTC",
 		"statement_timeout":                   "5s",
 		"idle_in_transaction_session_timeout": "5s",
+		"plan_cache_mode":                     "force_generic_plan",
 	} {
 		cfg.RuntimeParams[key] = value
 	}

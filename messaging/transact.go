@@ -14,8 +14,9 @@ import (
 // transact is one consumer of a transactional queue: it claims a batch, handles
 // it in one transaction, and does so until it is to stop.
 func (c *consumer) transact() {
+	size := c.table.limits.batch
 	for c.stop.Err() == nil {
-		list := c.next(c.table.limits.batch)
+		list := c.next(size)
 		if len(list) == 0 {
 			continue
 		}
@@ -28,7 +29,7 @@ func (c *consumer) transact() {
 				again = append(again, m)
 			}
 		}
-		c.handle(fresh)
+		size = c.nextSize(size, len(fresh), c.handle(fresh))
 		for _, m := range again {
 			c.handle([]claimed{m})
 			c.freeSuspect(m)
@@ -36,15 +37,25 @@ func (c *consumer) transact() {
 	}
 }
 
+// nextSize is how many messages to claim next: as many as the last batch had
+// time for, so that few are claimed only to be given back, and twice as many
+// after a batch that had time for all.
+func (c *consumer) nextSize(size, had, returned int) int {
+	if returned > 0 {
+		return max(1, had-returned)
+	}
+	return min(c.table.limits.batch, max(size, 2*had))
+}
+
 // handle brings every message of list to its end: acked, put back or dead. A
 // message that fails is taken out and the rest done again without it; after the
-// third, each is done by itself.
-func (c *consumer) handle(list []claimed) {
+// third, each is done by itself. It returns how many it gave back for lack of time.
+func (c *consumer) handle(list []claimed) (returned int) {
 	culprits := 0
 	for len(list) > 0 {
 		if c.stop.Err() != nil {
 			c.giveBack(list, 0)
-			return
+			return 0
 		}
 		n := len(list)
 		if culprits >= 3 {
@@ -56,7 +67,7 @@ func (c *consumer) handle(list []claimed) {
 			list = list[done:]
 			if done < n && len(list) > 0 { // the batch ran out of time: others may be idle
 				c.giveBack(list, 0)
-				return
+				return len(list)
 			}
 		case errors.Is(err, errUnknownOutcome):
 			c.sub.cfg.Log.Warn("outcome of a commit is unknown, the lease must run out", "topic", c.table.name, "err", err)
@@ -75,9 +86,10 @@ func (c *consumer) handle(list []claimed) {
 		default:
 			c.sub.cfg.Log.Warn("batch will be tried again", "topic", c.table.name, "err", err)
 			c.giveBack(list, pause())
-			return
+			return 0
 		}
 	}
+	return 0
 }
 
 // putAside has a message that is too slow for a batch tried again at once, and

@@ -1,6 +1,7 @@
 package orders
 
 import (
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -76,5 +77,16 @@ func TestNext(t *testing.T) {
 				t.Errorf("next: got %#v, want %v", got, tt.want)
 			}
 		})
+	}
+}
+
+func TestTheReadmeShowsThePicture(t *testing.T) {
+	t.Parallel()
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "```mermaid\n" + strings.TrimSpace(Mermaid()) + "\n```"; !strings.Contains(string(readme), want) {
+		t.Errorf("README.md doesn't show the picture of the transition table, which is:\n%s", want)
 	}
 }

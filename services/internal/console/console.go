@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"html/template"
 	"log/slog"
 	"net"
 	"net/http"
@@ -19,7 +20,7 @@ import (
 )
 
 //go:embed page.html
-var page embed.FS
+var pages embed.FS
 
 // Config says where the services are.
 type Config struct {
@@ -64,9 +65,16 @@ func New(cfg Config, log *slog.Logger) (*Console, error) {
 		c.mux.Handle(prefix, proxy)
 		c.mux.Handle(prefix+"/", proxy)
 	}
+	page, err := template.ParseFS(pages, "page.html")
+	if err != nil {
+		return nil, fmt.Errorf("the front page: %w", err)
+	}
 	c.mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'")
-		http.ServeFileFS(w, r, page, "page.html")
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		if err := page.Execute(w, r.Host); err != nil {
+			log.Debug("page not sent", "err", err)
+		}
 	})
 	c.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusOK, "application/json", map[string]string{"status": "ok"})

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -152,6 +153,8 @@ func serve(ctx context.Context, l net.Listener, h http.Handler, stopping *atomic
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	server := httpapi.NewServer(l.Addr().String(), h)
+	var unused unusedConns
+	server.ConnState = unused.note
 	served, worked := make(chan error, 1), make(chan error, 1)
 	go func() {
 		defer cancel()
@@ -169,11 +172,47 @@ func serve(ctx context.Context, l net.Listener, h http.Handler, stopping *atomic
 	stopping.Store(true)
 	ending, done := context.WithTimeout(context.WithoutCancel(ctx), stopLimit)
 	defer done()
+	unused.close()
 	err := server.Shutdown(ending)
 	if err != nil {
 		err = errors.Join(fmt.Errorf("requests were cut off: %w", err), server.Close())
 	}
 	return errors.Join(err, <-served, <-worked)
+}
+
+// unusedConns are the connections on which nothing was asked yet: clients leave
+// some behind, and Shutdown would wait 5 s for each to say something.
+type unusedConns struct {
+	mu     sync.Mutex
+	conns  map[net.Conn]bool
+	closed bool
+}
+
+// note is an http.Server's ConnState.
+func (u *unusedConns) note(c net.Conn, state http.ConnState) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if state != http.StateNew {
+		delete(u.conns, c)
+		return
+	}
+	if u.closed {
+		_ = c.Close() // the client finds out by itself
+		return
+	}
+	if u.conns == nil {
+		u.conns = map[net.Conn]bool{}
+	}
+	u.conns[c] = true
+}
+
+func (u *unusedConns) close() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.closed = true
+	for c := range u.conns {
+		_ = c.Close()
+	}
 }
 
 // Serve serves h alone until ctx ends: for programs without messages.

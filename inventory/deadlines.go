@@ -75,9 +75,7 @@ func (s *Service) carryOut(ctx context.Context, tx *messaging.Tx, decisions []de
 	if _, err := lockStock(ctx, tx, slices.Compact(skus)); err != nil {
 		return err
 	}
-	if err := updateReservations(ctx, tx, decisions); err != nil {
-		return err
-	}
+	updateReservations(tx, decisions)
 	for _, d := range decisions {
 		if err := tx.Publish(d.Say...); err != nil {
 			return err

@@ -82,7 +82,7 @@ func (s *Service) reserveStock(ctx context.Context, tx *messaging.Tx, m contract
 	if err != nil {
 		return err
 	}
-	return b.apply(ctx, tx, reserve(r, m, b.available))
+	return b.apply(tx, reserve(r, m, b.available))
 }
 
 // releaseStock undoes a reservation, or sees to it that it never comes to be.
@@ -91,7 +91,7 @@ func (s *Service) releaseStock(ctx context.Context, tx *messaging.Tx, m contract
 	if err != nil {
 		return err
 	}
-	return b.apply(ctx, tx, release(r, m))
+	return b.apply(tx, release(r, m))
 }
 
 // fulfilOrder has the warehouse pick what is held.
@@ -100,7 +100,7 @@ func (s *Service) fulfilOrder(ctx context.Context, tx *messaging.Tx, m contracts
 	if err != nil {
 		return err
 	}
-	return b.apply(ctx, tx, fulfil(r, m, s.pace))
+	return b.apply(tx, fulfil(r, m, s.pace))
 }
 
 // dispatchShipment has the carrier fetch what is packed.
@@ -109,7 +109,7 @@ func (s *Service) dispatchShipment(ctx context.Context, tx *messaging.Tx, m cont
 	if err != nil {
 		return err
 	}
-	return b.apply(ctx, tx, dispatch(r, s.pace))
+	return b.apply(tx, dispatch(r, s.pace))
 }
 
 // loaded returns the batch of tx, and from it the reservation id: the zero
@@ -124,19 +124,15 @@ func loaded(tx *messaging.Tx, id string) (*batch, Reservation, error) {
 
 // apply queues what d decided, notes it for the messages after this one, and
 // says it.
-func (b *batch) apply(ctx context.Context, tx *messaging.Tx, d decision) error {
+func (b *batch) apply(tx *messaging.Tx, d decision) error {
 	if d.Ignored != "" {
 		tx.Ignore(d.Ignored)
 		return tx.Publish(d.Say...)
 	}
-	var err error
 	if _, exists := b.reservations[d.ID]; exists {
-		err = updateReservations(ctx, tx, []decision{d})
+		updateReservations(tx, []decision{d})
 	} else {
-		err = insertReservation(ctx, tx, d)
-	}
-	if err != nil {
-		return err
+		insertReservation(tx, d)
 	}
 	b.reservations[d.ID] = d.Reservation
 	if d.Flow != stays {

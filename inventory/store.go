@@ -291,13 +291,13 @@ func seconds(d time.Duration) *float64 {
 
 // insertReservation writes a new reservation, its lines and what it takes from
 // stock, in one statement. It fails on the key when there is one of that id.
-func insertReservation(ctx context.Context, tx *messaging.Tx, d decision) error {
+func insertReservation(tx *messaging.Tx, d decision) {
 	var skus []string
 	var quantities []int64
 	for _, l := range d.Lines {
 		skus, quantities = append(skus, l.SKU), append(quantities, int64(l.Quantity))
 	}
-	err := tx.Queue(ctx, `
+	tx.Queue(`
 		WITH lines AS (
 			SELECT *
 			FROM unnest($7::text[], $8::bigint[]) AS l (sku, quantity)
@@ -314,15 +314,11 @@ func insertReservation(ctx context.Context, tx *messaging.Tx, d decision) error 
 		SELECT $1::uuid, sku, quantity
 		FROM lines`,
 		d.ID, d.OrderID, d.Status, seconds(d.Due), d.Reason, d.Short, skus, quantities)
-	if err != nil {
-		return fmt.Errorf("insert reservation %s: %w", d.ID, err)
-	}
-	return nil
 }
 
 // updateReservations writes how reservations, which tx has locked with their
 // stock rows, stand now, and moves their stock: one statement for all.
-func updateReservations(ctx context.Context, tx *messaging.Tx, ds []decision) error {
+func updateReservations(tx *messaging.Tx, ds []decision) {
 	var ids, statuses, trackings, reasons []string
 	var next []*float64
 	stock := map[string][3]int64{} // available, reserved, sold
@@ -344,7 +340,7 @@ func updateReservations(ctx context.Context, tx *messaging.Tx, ds []decision) er
 		skus = append(skus, sku)
 		available, reserved, soldPieces = append(available, sum[0]), append(reserved, sum[1]), append(soldPieces, sum[2])
 	}
-	err := tx.Queue(ctx, `
+	tx.Queue(`
 		WITH moved AS (
 			UPDATE inventory.stock s
 			SET available = s.available + m.available, reserved = s.reserved + m.reserved, sold = s.sold + m.sold
@@ -359,8 +355,4 @@ func updateReservations(ctx context.Context, tx *messaging.Tx, ds []decision) er
 		FROM unnest($1::text[]::uuid[], $2::text[], $3::float8[], $4::text[], $5::text[]) AS c (id, status, next, tracking, reason)
 		WHERE r.id = c.id`,
 		ids, statuses, next, trackings, reasons, skus, available, reserved, soldPieces)
-	if err != nil {
-		return fmt.Errorf("update %d reservations: %w", len(ds), err)
-	}
-	return nil
 }

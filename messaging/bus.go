@@ -186,22 +186,21 @@ func (b *Bus) Preload(queue string, f func(context.Context, *Tx, []Message) erro
 // comes back as it is. What f publishes is sent with the commit. An error from
 // the commit itself means that the outcome is unknown.
 func (b *Bus) InTx(ctx context.Context, f func(context.Context, *Tx) error) error {
-	stx, err := b.db.BeginTxx(ctx, nil)
-	if err != nil {
-		return fmt.Errorf("begin a transaction of %s: %w", b.spec.Name, err)
-	}
 	cause := MessageFrom(ctx) // the intent of a leased handler, too, is caused by its message
 	if cause.ID == "" {
 		cause = Message{Class: Standard, CorrelationID: Correlation(ctx)}
 	}
-	tx := &Tx{Tx: stx, spec: b.spec, cause: cause}
+	tx, err := beginTx(ctx, b.db, b.spec, cause)
+	if err != nil {
+		return fmt.Errorf("begin a transaction of %s: %w", b.spec.Name, err)
+	}
 	if err := f(ctx, tx); err != nil {
-		return errors.Join(err, rollback(stx))
+		return tx.rollback(err)
 	}
-	if err := tx.flush(); err != nil {
-		return errors.Join(err, rollback(stx))
+	if _, err := tx.flush(ctx); err != nil {
+		return tx.rollback(err)
 	}
-	if err := stx.Commit(); err != nil {
+	if err := tx.commit(); err != nil {
 		return fmt.Errorf("commit a transaction of %s: %w", b.spec.Name, err)
 	}
 	if len(tx.out) > 0 {

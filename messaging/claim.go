@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/jmoiron/sqlx"
 )
@@ -22,7 +23,9 @@ type claimed struct {
 	row     int64 // id in the queue table: the order of sending
 	token   int64
 	at      time.Time // of the claim, by the database's clock
+	until   time.Time // by this process's: after that there may not be lease enough to handle it
 	suspect bool      // somebody had it in hand and didn't finish
+	handled bool      // it is in the inbox: only its acknowledgement is left to do
 	dead    bool      // it became a dead letter by this claim: too many crashes
 }
 
@@ -40,11 +43,21 @@ type queueTable struct {
 
 const claimColumns = `q.id, q.message_id::text, q.kind, q.schema_version, coalesce(q.lane, ''), q.class, coalesce(q.order_id::text, ''),
 	coalesce(q.correlation_id, ''), coalesce(q.causation_id::text, ''), q.occurred_at, q.producer, q.metadata, q.payload, q.attempts,
-	q.token, clock_timestamp(), q.dead_reason IS NOT NULL`
+	q.token, clock_timestamp(), q.dead_reason IS NOT NULL, `
 
-func newQueueTable(db *sqlx.DB, name string, l limits) *queueTable {
-	t := quote("queue_" + name)
-	t = "messaging." + t
+// newQueueTable returns the SQL of queue name. inbox is the service whose inbox
+// tells what was handled before, "" when none does.
+//
+// A claim may ask that in its own snapshot: the row of a message that was handled
+// is gone with the same commit, so only another copy of the message can be there
+// to be claimed, and should two copies be handled at the same time, the inbox's
+// key lets one of them commit.
+func newQueueTable(db *sqlx.DB, name, inbox string, l limits) *queueTable {
+	t := "messaging." + quote("queue_"+name)
+	handled := "false"
+	if inbox != "" {
+		handled = "EXISTS (SELECT FROM messaging." + quote("inbox_"+inbox) + " i WHERE i.message_id = q.message_id AND i.consumer = '" + name + "' AND i.run = 0)"
+	}
 	// A row is claimable when it has no lane or is the first living one of its lane.
 	head := `(c.lane IS NULL OR c.id = (SELECT h.id FROM ` + t + ` h WHERE h.lane = c.lane AND h.dead_reason IS NULL ORDER BY h.lane, h.id LIMIT 1))`
 	// statement_timestamp is stable and can be an index condition; clock_timestamp can't.
@@ -65,7 +78,7 @@ func newQueueTable(db *sqlx.DB, name string, l limits) *queueTable {
 			UPDATE ` + t + ` q SET due = clock_timestamp() + $4::interval, attempts = q.attempts + 1, token = $2
 			FROM (SELECT id FROM a UNION ALL SELECT id FROM b UNION ALL SELECT id FROM c) p
 			WHERE q.id = p.id
-			RETURNING ` + claimColumns,
+			RETURNING ` + claimColumns + handled,
 		// A token left on a row that is due again belongs to a process that is gone:
 		// that counts as a crash, and after too many the message is dead.
 		suspectSQL: `
@@ -77,7 +90,7 @@ func newQueueTable(db *sqlx.DB, name string, l limits) *queueTable {
 			      WHERE c.dead_reason IS NULL AND (c.token IS NOT NULL OR c.crashes > 0) AND c.due <= statement_timestamp() AND ` + head + `
 			      ORDER BY c.due LIMIT 1 FOR UPDATE SKIP LOCKED) p
 			WHERE q.id = p.id
-			RETURNING ` + claimColumns,
+			RETURNING ` + claimColumns + handled,
 		// The oldest row that may be claimed (the floor of later claims), how long
 		// until the next falls due, and whether there is a suspect.
 		lookSQL: `
@@ -167,7 +180,7 @@ func scanClaimed(rows pgx.Rows) (claimed, error) {
 	var metadata []byte
 	err := rows.Scan(&c.row, &c.ID, &c.Kind, &c.SchemaVersion, &c.Lane, &c.Class, &c.OrderID,
 		&c.CorrelationID, &c.CausationID, &c.OccurredAt, &c.Producer, &metadata, &c.Payload, &c.Attempt,
-		&c.token, &c.at, &c.dead)
+		&c.token, &c.at, &c.dead, &c.handled)
 	if err != nil {
 		return c, err
 	}
@@ -192,8 +205,10 @@ var classOrders = [10][3]Class{
 func (t *queueTable) claim(ctx context.Context, n int, turn uint, floor time.Time) ([]claimed, error) {
 	var list []claimed
 	o := classOrders[turn%10]
+	until := time.Now().Add(t.limits.lease / 2)
 	err := relaxed(ctx, t.db, func(rows pgx.Rows) error {
 		c, err := scanClaimed(rows)
+		c.until = until
 		list = append(list, c)
 		return err
 	}, t.claimSQL, n, rand.Int64(), floor, t.limits.lease, o[0], o[1], o[2])
@@ -208,9 +223,10 @@ func (t *queueTable) claim(ctx context.Context, n int, turn uint, floor time.Tim
 // It returns nil when there is none.
 func (t *queueTable) claimSuspect(ctx context.Context) (*claimed, error) {
 	var got *claimed
+	until := time.Now().Add(t.limits.lease / 2)
 	err := relaxed(ctx, t.db, func(rows pgx.Rows) error {
 		c, err := scanClaimed(rows)
-		c.suspect = true
+		c.until, c.suspect = until, true
 		got = &c
 		return err
 	}, t.suspectSQL, rand.Int64(), t.limits.lease, t.limits.maxCrashes)
@@ -243,25 +259,19 @@ func (t *queueTable) look(ctx context.Context) (oldest time.Time, next time.Dura
 	return oldest, next, suspect, nil
 }
 
-// ack deletes messages inside tx. It returns ErrLost when one of them isn't ours
-// any more: then nothing of tx may be committed.
-func (t *queueTable) ack(ctx context.Context, tx sqlx.ExecerContext, list []claimed) error {
+// ack queues the deletion of messages in tx. When one of them isn't ours any
+// more the flush fails with ErrLost: then nothing of tx may be committed.
+func (t *queueTable) ack(tx *Tx, list []claimed) {
 	ids, tokens := make([]int64, len(list)), make([]int64, len(list))
 	for i, c := range list {
 		ids[i], tokens[i] = c.row, c.token
 	}
-	res, err := tx.ExecContext(ctx, t.ackSQL, ids, tokens)
-	if err != nil {
-		return fmt.Errorf("acknowledge in queue %s: %w", t.name, err)
-	}
-	n, err := res.RowsAffected()
-	if err != nil {
-		return fmt.Errorf("acknowledge in queue %s: %w", t.name, err)
-	}
-	if int(n) != len(list) {
-		return fmt.Errorf("acknowledge in queue %s: %d of %d: %w", t.name, n, len(list), ErrLost)
-	}
-	return nil
+	tx.last(func(tag pgconn.CommandTag) error {
+		if n := tag.RowsAffected(); n != int64(len(list)) {
+			return fmt.Errorf("acknowledge in queue %s: %d of %d: %w", t.name, n, len(list), ErrLost)
+		}
+		return nil
+	}, t.ackSQL, ids, tokens)
 }
 
 // nack puts c back after wait, or among the dead letters when reason says why.

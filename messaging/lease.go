@@ -52,17 +52,9 @@ func (c *consumer) lease() {
 
 // handleLeased brings one message to its end: acked, put back or dead.
 func (c *consumer) handleLeased(m claimed) {
-	b := c.sub.bus
-	if b != nil {
-		done, err := b.handledBefore(c.base, c.table.name, m)
-		if err != nil {
-			c.failed(m, err)
-			return
-		}
-		if done {
-			c.settle(m, c.record(m, &delivery{message: m.Message}, true))
-			return
-		}
+	if m.handled {
+		c.settle(m, c.record(m, &delivery{message: m.Message}))
+		return
 	}
 	ctx, cancel := context.WithCancelCause(c.base)
 	defer cancel(nil)
@@ -72,7 +64,7 @@ func (c *consumer) handleLeased(m claimed) {
 	d := &delivery{message: m.Message}
 	err := c.offer(ctx, d, c.sub.cfg.Deadline)
 	if err == nil {
-		err = c.record(m, d, false)
+		err = c.record(m, d)
 	} else if cause := context.Cause(ctx); errors.Is(cause, ErrLost) || errors.Is(cause, errClosing) {
 		err = cause
 	}
@@ -138,38 +130,31 @@ func (c *consumer) renew(ctx context.Context, m claimed, lost context.CancelCaus
 
 // record writes what the handler of m left to be written and acknowledges m, in
 // one transaction that the lease's token guards.
-func (c *consumer) record(m claimed, d *delivery, handled bool) error {
+func (c *consumer) record(m claimed, d *delivery) error {
 	ctx, cancel := context.WithTimeout(c.base, c.table.limits.alone)
 	defer cancel()
-	stx, err := c.sub.cfg.DB.BeginTxx(ctx, nil)
+	b := c.sub.bus
+	var spec Spec
+	if b != nil {
+		spec = b.spec
+	}
+	tx, err := beginTx(ctx, c.sub.cfg.DB, spec, m.Message)
 	if err != nil {
 		return err
 	}
-	tx := &Tx{Tx: stx, cause: m.Message}
-	b := c.sub.bus
-	if b != nil {
-		tx.spec = b.spec
-	}
-	// The ack comes first here: it locks the row, so that a consumer whose lease
-	// is lost finds out before it has recorded anything.
-	if err := c.table.ack(ctx, tx.Tx, []claimed{m}); err != nil {
-		return errors.Join(err, rollback(stx))
-	}
 	if d.record != nil {
 		if err := runRecord(ctx, tx, d.record); err != nil {
-			return errors.Join(err, rollback(stx))
+			return tx.rollback(err)
 		}
 	}
-	if b != nil && !handled {
-		err := b.writeTrace(ctx, tx, c.table.name, []traced{{claimed: m, ran: d.ran, ignored: tx.ignored}})
-		if err != nil {
-			return errors.Join(err, rollback(stx))
-		}
+	if b != nil && !m.handled {
+		b.writeTrace(tx, c.table.name, []traced{{claimed: m, ran: d.ran, ignored: tx.ignored}})
 	}
-	if err := tx.flush(); err != nil {
-		return errors.Join(err, rollback(stx))
+	c.table.ack(tx, []claimed{m})
+	if _, err := tx.flush(ctx); err != nil {
+		return tx.rollback(err)
 	}
-	if err := commit(stx); err != nil {
+	if err := tx.commit(); err != nil {
 		return err
 	}
 	if len(tx.out) > 0 {

@@ -1,7 +1,9 @@
 package messaging
 
 import (
+	"context"
 	stdsql "database/sql"
+	"database/sql/driver"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -201,8 +203,9 @@ func (OutboxSchema) SchemaInitializingQueries(string) []sql.Query { return nil }
 // SubscribeIsolationLevel is PostgreSQL's default.
 func (OutboxSchema) SubscribeIsolationLevel() stdsql.IsolationLevel { return stdsql.LevelReadCommitted }
 
-// flush writes what was published, in order, as the last thing before commit.
-func (t *Tx) flush() error {
+// queueOutbox queues the INSERT of what was published, as the last write. The
+// statement is the one that watermill-sql's Publisher makes.
+func (t *Tx) queueOutbox() error {
 	if len(t.out) == 0 {
 		return nil
 	}
@@ -213,7 +216,7 @@ func (t *Tx) flush() error {
 		}
 		list[i] = watermillMessage(m)
 	}
-	p, err := sql.NewPublisher(t.Tx, sql.PublisherConfig{SchemaAdapter: OutboxSchema{Service: t.spec.Name}}, watermill.NopLogger{})
+	p, err := sql.NewPublisher(queueing{t}, sql.PublisherConfig{SchemaAdapter: OutboxSchema{Service: t.spec.Name}}, watermill.NopLogger{})
 	if err != nil {
 		return fmt.Errorf("publish for service %s: %w", t.spec.Name, err)
 	}
@@ -221,6 +224,16 @@ func (t *Tx) flush() error {
 		return fmt.Errorf("publish %d messages for service %s: %w", len(list), t.spec.Name, err)
 	}
 	return nil
+}
+
+// queueing is a transaction as watermill-sql's Publisher sees it: what it
+// executes goes with the other queued writes.
+type queueing struct{ *Tx }
+
+// ExecContext queues the statement; its error comes with the flush.
+func (q queueing) ExecContext(_ context.Context, query string, args ...any) (stdsql.Result, error) {
+	q.last(nil, query, args...)
+	return driver.RowsAffected(0), nil
 }
 
 // Publisher is a Watermill publisher that writes a service's outbox in

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -41,6 +42,13 @@ func (r *relay) run(ctx context.Context) {
 	if len(r.bus.spec.Sends)+len(r.bus.spec.Speaks) == 0 {
 		return
 	}
+	telling, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var notifier sync.WaitGroup
+	notifier.Go(func() { r.bus.notify(telling) })
+	defer func() {
+		stop()
+		notifier.Wait()
+	}()
 	limit := r.bus.cfg.limits
 	for {
 		n, err := r.move(context.WithoutCancel(ctx))
@@ -180,7 +188,8 @@ func (r *relay) move(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("relay the outbox of %s: %w", r.bus.spec.Name, err)
 	}
-	return m.rows, r.notify(ctx, m.hit(r.queues))
+	r.bus.wakes.tell(m.hit(r.queues)...)
+	return m.rows, nil
 }
 
 // moveBatch moves a batch. The lock is a statement of its own: the next one's
@@ -246,7 +255,8 @@ func (r *relay) moveOneByOne(ctx context.Context) (total int, err error) {
 	if err != nil {
 		return 0, errors.Join(fmt.Errorf("relay the outbox of %s row by row: %w", r.bus.spec.Name, err), rollback(tx))
 	}
-	return total, r.notify(ctx, slices.Sorted(maps.Keys(hit)))
+	r.bus.wakes.tell(slices.Collect(maps.Keys(hit))...)
+	return total, nil
 }
 
 // moveOne moves or buries the first living row of the outbox and returns how
@@ -293,23 +303,6 @@ func (r *relay) moveOne(ctx context.Context, tx *sqlx.Tx, hit map[string]bool) (
 func isDataError(err error) bool {
 	state := sqlState(err)
 	return strings.HasPrefix(state, "22") || strings.HasPrefix(state, "23")
-}
-
-// notify wakes the consumers of queues, by a statement of its own: inside a
-// transaction that writes, NOTIFY makes all commits of the server wait in line.
-func (r *relay) notify(ctx context.Context, queues []string) error {
-	if len(queues) == 0 {
-		return nil
-	}
-	channels := make([]string, len(queues))
-	for i, q := range queues {
-		channels[i] = wakeChannel(q)
-	}
-	err := relaxed(ctx, r.bus.db, nil, `SELECT pg_notify(c, '') FROM unnest($1::text[]) c`, channels)
-	if err != nil {
-		return fmt.Errorf("wake the consumers of %s: %w", strings.Join(queues, ", "), err)
-	}
-	return nil
 }
 
 // keepDays has the day partitions of the coming days made, once an hour.

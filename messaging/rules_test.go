@@ -240,6 +240,35 @@ func TestSlowHandlers(t *testing.T) {
 	}
 }
 
+// C7: many slow messages in one batch don't outlive their lease: what can't be
+// begun in time is given back, and nobody is taken for dead.
+func TestSlowBatchesGiveBack(t *testing.T) {
+	t.Parallel()
+	db := newDB(t)
+	b := db.NewBus(t, beta(t), quick, func(c *messaging.Config) {
+		messaging.SetLimits(c, func(l *messaging.Limits) {
+			l.Slow, l.Alone, l.Lease = 50*time.Millisecond, 500*time.Millisecond, time.Second
+		})
+	})
+	messaging.Handle(b, nothing[happened])
+	messaging.Handle(b, func(ctx context.Context, tx *messaging.Tx, m work) error {
+		time.Sleep(200 * time.Millisecond)
+		return effect(ctx, tx, "beta", m.body)
+	})
+	for n := range 20 {
+		db.Send(t, work{body{N: n}})
+	}
+	messagingtest.Run(t, b)
+	crashes := 0
+	messagingtest.Wait(t, "all effects", func() bool {
+		crashes = max(crashes, count(t, db.Admin, `SELECT coalesce(max(crashes), 0) FROM messaging.queue_beta`))
+		return count(t, db.Admin, `SELECT count(*) FROM public.effects`) == 20
+	})
+	if crashes != 0 {
+		t.Errorf("crashes counted: got %d, want 0: nobody died", crashes)
+	}
+}
+
 // C9: what is no fault of the message doesn't count as an attempt.
 func TestSomeFailuresDoNotCount(t *testing.T) {
 	t.Parallel()

@@ -3,12 +3,8 @@ package messaging
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
-
-	"github.com/jackc/pgx/v5/stdlib"
-	"github.com/jmoiron/sqlx"
 )
 
 // transact is one consumer of a transactional queue: it claims a batch, handles
@@ -53,7 +49,8 @@ func (c *consumer) nextSize(size, had, returned int) int {
 func (c *consumer) handle(list []claimed) (returned int) {
 	culprits := 0
 	for len(list) > 0 {
-		if c.stop.Err() != nil {
+		// What waits while others of the batch take long must not outlive its lease.
+		if c.stop.Err() != nil || time.Now().After(list[0].until) {
 			c.giveBack(list, 0)
 			return 0
 		}
@@ -110,28 +107,22 @@ var errUnknownOutcome = errors.New("commit answered nothing")
 // transaction. It returns how many messages are done, or the error and the index
 // of the message that caused it, -1 when no single one did.
 func (c *consumer) attempt(list []claimed) (done, culprit int, err error) {
-	ctx := c.base
+	ctx, b := c.base, c.sub.bus
 	limit := c.table.limits.slow
 	if len(list) == 1 {
 		limit = c.table.limits.alone
 	}
-	conn, err := c.sub.cfg.DB.Connx(ctx)
-	if err != nil {
-		return 0, -1, err
-	}
-	defer func() { err = errors.Join(err, conn.Close()) }()
-	stx, err := conn.BeginTxx(ctx, nil)
-	if err != nil {
-		return 0, -1, err
-	}
-	b := c.sub.bus
-	tx := &Tx{Tx: stx}
-	var handled map[string]bool
+	var spec Spec
 	if b != nil {
-		tx.spec = b.spec
-		handled, err = b.begin(ctx, tx, c.table.name, list)
-		if err != nil {
-			return 0, -1, errors.Join(err, rollback(stx))
+		spec = b.spec
+	}
+	tx, err := beginTx(ctx, c.sub.cfg.DB, spec, Message{})
+	if err != nil {
+		return 0, -1, err
+	}
+	if b != nil {
+		if err := b.preload(ctx, tx, c.table.name, list); err != nil {
+			return 0, -1, tx.rollback(err)
 		}
 	}
 	started := time.Now()
@@ -142,70 +133,37 @@ func (c *consumer) attempt(list []claimed) (done, culprit int, err error) {
 			break
 		}
 		size += len(m.Payload)
-		if handled[m.ID] {
+		if m.handled {
 			done++
 			continue
 		}
-		tx.cause, tx.ignored = m.Message, ""
+		tx.cause, tx.ignored, tx.index = m.Message, "", i
 		d := &delivery{message: m.Message, tx: tx}
 		err := c.offer(ctx, d, limit)
 		if errors.Is(err, errClosing) && done > 0 {
 			break // what is done is kept
 		}
-		if err != nil {
-			return 0, i, errors.Join(err, rollback(stx))
+		if err == nil {
+			err = tx.healthy()
 		}
-		if err := healthy(conn); err != nil {
-			return 0, i, errors.Join(err, rollback(stx))
+		if err != nil {
+			return 0, i, tx.rollback(err)
 		}
 		trace = append(trace, traced{claimed: m, ran: d.ran, ignored: tx.ignored})
 		done++
 	}
-	if err := c.finish(ctx, tx, list[:done], trace); err != nil {
-		return 0, -1, errors.Join(err, rollback(stx))
+	if b != nil {
+		b.writeTrace(tx, c.table.name, trace)
 	}
-	if err := commit(stx); err != nil {
+	c.table.ack(tx, list[:done])
+	if culprit, err := tx.flush(ctx); err != nil {
+		return 0, culprit, tx.rollback(err)
+	}
+	if err := tx.commit(); err != nil {
 		return 0, -1, err
 	}
 	if len(tx.out) > 0 {
 		b.relay.wake()
 	}
 	return done, -1, nil
-}
-
-// finish writes what ends every message: trace, outgoing messages, ack.
-func (c *consumer) finish(ctx context.Context, tx *Tx, list []claimed, trace []traced) error {
-	if b := c.sub.bus; b != nil {
-		if err := b.writeTrace(ctx, tx, c.table.name, trace); err != nil {
-			return err
-		}
-	}
-	if err := c.table.ack(ctx, tx.Tx, list); err != nil {
-		return err
-	}
-	return tx.flush()
-}
-
-// commit ends stx. The server's own refusal is a plain error: nothing was
-// written; anything else leaves the outcome unknown.
-func commit(stx *sqlx.Tx) error {
-	err := stx.Commit()
-	if err == nil {
-		return nil
-	}
-	if state := sqlState(err); state != "" && !connectionLost(err) {
-		return fmt.Errorf("commit: %w", err)
-	}
-	return errors.Join(errUnknownOutcome, err)
-}
-
-// healthy returns an error when a statement of the transaction on conn has
-// failed and the handler said nothing of it.
-func healthy(conn *sqlx.Conn) error {
-	return conn.Raw(func(driver any) error {
-		if s := driver.(*stdlib.Conn).Conn().PgConn().TxStatus(); s != 'T' {
-			return fmt.Errorf("the handler returned without error from a transaction in state %q: a statement's error was dropped", s)
-		}
-		return nil
-	})
 }

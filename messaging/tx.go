@@ -2,8 +2,12 @@ package messaging
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/jmoiron/sqlx"
 )
 
@@ -16,10 +20,35 @@ type Tx struct {
 	// Loaded is what Preload left for the handlers of its batch; nil outside one.
 	Loaded any
 
+	conn    *sqlx.Conn // that the transaction is on
 	spec    Spec
 	cause   Message   // the message in hand; of an InTx: only its correlation
 	out     []Message // to be written last, in one ordered INSERT
 	ignored string    // why the message in hand was ignored, "" when it was not
+	queued  []write   // to be sent together before the commit
+	index   int       // of the message in hand in its batch, -1 outside one
+}
+
+// write is a statement whose result nobody reads.
+type write struct {
+	query string
+	args  []any
+	index int                           // of the message that queued it, -1 = nobody's
+	check func(pgconn.CommandTag) error // of what it answered; may be nil
+}
+
+// beginTx opens a transaction on a connection of its own. The caller ends it
+// with commit or rollback.
+func beginTx(ctx context.Context, db *sqlx.DB, spec Spec, cause Message) (*Tx, error) {
+	conn, err := db.Connx(ctx)
+	if err != nil {
+		return nil, err
+	}
+	stx, err := conn.BeginTxx(ctx, nil)
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return &Tx{Tx: stx, conn: conn, spec: spec, cause: cause, index: -1}, nil
 }
 
 // Publish sends commands and events with the transaction's commit. They are
@@ -40,12 +69,12 @@ func (t *Tx) Publish(bodies ...Body) error {
 	return nil
 }
 
-// Queue executes a write whose result nobody reads. Its error may come as late
-// as the commit; a handler returns what Queue returns and relies on no order
-// among queued writes and reads of the same transaction.
-func (t *Tx) Queue(ctx context.Context, query string, args ...any) error {
-	_, err := t.ExecContext(ctx, query, args...)
-	return err
+// Queue has a write executed before the commit, together with all others that
+// were queued, in their order and in one round trip. Nobody reads its result:
+// its error is the commit's, or, of a batch, that of the message that queued it.
+// What is read in the same transaction doesn't see it yet.
+func (t *Tx) Queue(query string, args ...any) {
+	t.queued = append(t.queued, write{query: query, args: args, index: t.index})
 }
 
 // Ignore notes that the message in hand changed nothing because it is late,
@@ -55,3 +84,84 @@ func (t *Tx) Ignore(reason string) { t.ignored = reason }
 
 // Message is the message being handled; in an InTx its zero value.
 func (t *Tx) Message() Message { return t.cause }
+
+// last queues a statement of the layer itself, whose answer check judges.
+func (t *Tx) last(check func(pgconn.CommandTag) error, query string, args ...any) {
+	t.queued = append(t.queued, write{query: query, args: args, index: -1, check: check})
+}
+
+// flush sends what was queued and, at the end, what was published. It returns
+// the index of the message whose write failed, -1 when it was nobody's.
+func (t *Tx) flush(ctx context.Context) (culprit int, err error) {
+	if err := t.queueOutbox(); err != nil {
+		return -1, err
+	}
+	if len(t.queued) == 0 {
+		return -1, nil
+	}
+	culprit = -1
+	err = t.conn.Raw(func(driver any) error {
+		c := driver.(*stdlib.Conn).Conn()
+		// Outside a healthy transaction the writes would commit by themselves.
+		if s := c.PgConn().TxStatus(); s != 'T' {
+			return fmt.Errorf("write %d statements: the transaction is in state %q", len(t.queued), s)
+		}
+		var b pgx.Batch
+		for _, w := range t.queued {
+			b.Queue(w.query, w.args...)
+		}
+		res := c.SendBatch(ctx, &b)
+		for _, w := range t.queued {
+			tag, err := res.Exec()
+			if err == nil && w.check != nil {
+				err = w.check(tag)
+			}
+			if err != nil {
+				culprit = w.index
+				return errors.Join(err, closeAfter(res))
+			}
+		}
+		return res.Close()
+	})
+	t.queued = nil
+	return culprit, err
+}
+
+// closeAfter closes res after an error, which Close would only repeat.
+func closeAfter(res pgx.BatchResults) error {
+	var server *pgconn.PgError
+	if err := res.Close(); err != nil && !errors.As(err, &server) {
+		return err
+	}
+	return nil
+}
+
+// healthy returns an error when a statement of the transaction has failed and
+// the handler said nothing of it.
+func (t *Tx) healthy() error {
+	return t.conn.Raw(func(driver any) error {
+		if s := driver.(*stdlib.Conn).Conn().PgConn().TxStatus(); s != 'T' {
+			return fmt.Errorf("the handler returned without error from a transaction in state %q: a statement's error was dropped", s)
+		}
+		return nil
+	})
+}
+
+// rollback ends t without effect and returns err with what went wrong besides.
+func (t *Tx) rollback(err error) error {
+	return errors.Join(err, rollback(t.Tx), t.conn.Close())
+}
+
+// commit ends t. The server's own refusal is a plain error: nothing was written;
+// anything else leaves the outcome unknown.
+func (t *Tx) commit() error {
+	err := t.Commit()
+	closing := t.conn.Close()
+	switch {
+	case err == nil:
+		return closing
+	case sqlState(err) != "" && !connectionLost(err):
+		return errors.Join(fmt.Errorf("commit: %w", err), closing)
+	}
+	return errors.Join(errUnknownOutcome, err, closing)
+}

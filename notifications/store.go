@@ -11,16 +11,12 @@ import (
 
 // insertNotification queues n; of an event that has one by that channel already,
 // nothing is written.
-func insertNotification(ctx context.Context, tx *messaging.Tx, n Notification) error {
-	err := tx.Queue(ctx, `
+func insertNotification(tx *messaging.Tx, n Notification) {
+	tx.Queue(`
 		INSERT INTO notifications.notifications (id, message_id, channel, order_id, customer_id, kind, subject, body, occurred_at)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 		ON CONFLICT (message_id, channel) DO NOTHING`,
 		n.ID, n.MessageID, n.Channel, n.OrderID, n.CustomerID, n.Kind, n.Subject, n.Body, n.OccurredAt)
-	if err != nil {
-		return fmt.Errorf("insert the notification of %s for order %s: %w", n.Kind, n.OrderID, err)
-	}
-	return nil
 }
 
 // listNotifications returns what customerID was told about orderID, oldest first.

@@ -136,7 +136,8 @@ func (s *Service) onPaymentVoided(ctx context.Context, tx *messaging.Tx, m contr
 
 // onProductChanged keeps our copy of the catalogue.
 func (s *Service) onProductChanged(ctx context.Context, tx *messaging.Tx, m contracts.ProductChanged) error {
-	return upsertProduct(ctx, tx, m, tx.Message().OccurredAt)
+	upsertProduct(tx, m, tx.Message().OccurredAt)
+	return nil
 }
 
 // apply lets m happen to its order. What has no row in the transition table for
@@ -166,9 +167,7 @@ func (s *Service) apply(ctx context.Context, tx *messaging.Tx, m messaging.Body)
 // carryOut queues what step writes and publishes what it sends, in the order's class.
 func (s *Service) carryOut(ctx context.Context, tx *messaging.Tx, step Step) error {
 	if step.Dirty {
-		if err := updateOrder(ctx, tx, step); err != nil {
-			return err
-		}
+		updateOrder(tx, step)
 	}
 	if e := step.Entry; e != nil {
 		s.log.DebugContext(ctx, "order moved", "order_id", step.Order.ID, "from", e.From, "to", e.Status, "version", e.Version, "kind", e.Trigger)

@@ -99,7 +99,7 @@ func lockDueOrders(ctx context.Context, tx *messaging.Tx, limit int) ([]lockedOr
 
 // updateOrder queues what step changes in the order's row, and its history row.
 // The row is locked.
-func updateOrder(ctx context.Context, tx *messaging.Tx, step Step) error {
+func updateOrder(tx *messaging.Tx, step Step) {
 	o := step.Order
 	update := `
 		UPDATE orders.orders
@@ -115,10 +115,7 @@ func updateOrder(ctx context.Context, tx *messaging.Tx, step Step) error {
 		VALUES ($1, $4, $15, $2, $16, $3, $17, $14)`
 		args = append(args, e.From, e.Trigger, e.Note)
 	}
-	if err := tx.Queue(ctx, update, args...); err != nil {
-		return fmt.Errorf("update order %s: %w", o.ID, err)
-	}
-	return nil
+	tx.Queue(update, args...)
 }
 
 // product is what orders knows of a product.
@@ -214,18 +211,14 @@ func updateAnswer(ctx context.Context, tx *messaging.Tx, caller string, a answer
 }
 
 // upsertProduct queues what m says of a product, unless something newer is known.
-func upsertProduct(ctx context.Context, tx *messaging.Tx, m contracts.ProductChanged, at time.Time) error {
-	err := tx.Queue(ctx, `
+func upsertProduct(tx *messaging.Tx, m contracts.ProductChanged, at time.Time) {
+	tx.Queue(`
 		INSERT INTO orders.products AS p (sku, name, price_minor, currency, active, changed_at)
 		VALUES ($1, $2, $3, $4, $5, $6)
 		ON CONFLICT (sku) DO UPDATE
 		   SET name = excluded.name, price_minor = excluded.price_minor, currency = excluded.currency,
 		       active = excluded.active, changed_at = excluded.changed_at
 		 WHERE p.changed_at <= excluded.changed_at`, m.SKU, m.Name, m.PriceMinor, m.Currency, m.Active, at)
-	if err != nil {
-		return fmt.Errorf("upsert product %s: %w", m.SKU, err)
-	}
-	return nil
 }
 
 // hasProducts reports whether any product is known.

@@ -24,9 +24,11 @@ func (s *Service) authorizePayment(ctx context.Context, c contracts.AuthorizePay
 		}
 		switch todo {
 		case ask:
-			return s.store.insertAttempt(ctx, tx, a)
+			s.store.insertAttempt(tx, a)
+			return nil
 		case undo:
-			return s.store.insertCalls(ctx, tx, OpVoid, a)
+			s.store.insertCalls(tx, OpVoid, a)
+			return nil
 		}
 		return nil
 	})
@@ -68,9 +70,7 @@ func (s *Service) authorizePayment(ctx context.Context, c contracts.AuthorizePay
 			return fmt.Errorf("attempt %d of payment %s: %w", c.Attempt, c.PaymentID, err)
 		}
 		if changed {
-			if err := s.store.saveAnswer(ctx, tx, a, OpAuthorize, string(got.Status)); err != nil {
-				return err
-			}
+			s.store.saveAnswer(tx, a, OpAuthorize, string(got.Status))
 		}
 		return tx.Publish(a.authorizationEvent(c))
 	}, nil
@@ -89,7 +89,8 @@ func (s *Service) capturePayment(ctx context.Context, c contracts.CapturePayment
 		if todo, a, err = p.capture(c); err != nil || todo == tell {
 			return err
 		}
-		return s.store.beginCapture(ctx, tx, a, c.AmountMinor)
+		s.store.beginCapture(tx, a, c.AmountMinor)
+		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("capture %s: %w", c.CaptureID, err)
@@ -112,9 +113,7 @@ func (s *Service) capturePayment(ctx context.Context, c contracts.CapturePayment
 			return err
 		}
 		if changed {
-			if err := s.store.saveAnswer(ctx, tx, a, OpCapture, string(Taken)); err != nil {
-				return err
-			}
+			s.store.saveAnswer(tx, a, OpCapture, string(Taken))
 		}
 		return tx.Publish(a.captureEvent(c))
 	}, nil
@@ -132,7 +131,8 @@ func (s *Service) voidPayment(ctx context.Context, c contracts.VoidPayment) (mes
 		if open, err = p.void(c); err != nil {
 			return err
 		}
-		return s.store.insertCalls(ctx, tx, OpVoid, open...)
+		s.store.insertCalls(tx, OpVoid, open...)
+		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("void attempt %d of payment %s: %w", c.Attempt, c.PaymentID, err)
@@ -190,5 +190,6 @@ func (s *Service) recordUndone(ctx context.Context, tx *messaging.Tx, a Attempt,
 	if !changed {
 		return a, nil
 	}
-	return a, s.store.saveUndone(ctx, tx, a, found)
+	s.store.saveUndone(tx, a, found)
+	return a, nil
 }

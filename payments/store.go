@@ -102,8 +102,8 @@ func (s store) lockAttempt(ctx context.Context, tx *messaging.Tx, paymentID stri
 
 // insertAttempt writes the attempt and the intent to have it authorized; those
 // that are there stay as they are.
-func (s store) insertAttempt(ctx context.Context, tx *messaging.Tx, a Attempt) error {
-	err := tx.Queue(ctx, `
+func (s store) insertAttempt(tx *messaging.Tx, a Attempt) {
+	tx.Queue(`
 		WITH attempt AS (
 			INSERT INTO payments.attempts (payment_id, attempt, status, amount_minor, method_token)
 			VALUES ($1, $2, $3, $4, $5)
@@ -114,16 +114,12 @@ func (s store) insertAttempt(ctx context.Context, tx *messaging.Tx, a Attempt) e
 		ON CONFLICT (key) DO NOTHING`,
 		a.PaymentID, a.Number, a.Status, a.AmountMinor, a.MethodToken,
 		Key(a.PaymentID, a.Number, OpAuthorize), OpAuthorize)
-	if err != nil {
-		return fmt.Errorf("begin attempt %d of payment %s: %w", a.Number, a.PaymentID, err)
-	}
-	return nil
 }
 
 // beginCapture writes which capture the attempt has and the intent to take
 // amountMinor.
-func (s store) beginCapture(ctx context.Context, tx *messaging.Tx, a Attempt, amountMinor int64) error {
-	err := tx.Queue(ctx, `
+func (s store) beginCapture(tx *messaging.Tx, a Attempt, amountMinor int64) {
+	tx.Queue(`
 		WITH attempt AS (
 			UPDATE payments.attempts
 			SET capture_id = $3
@@ -133,30 +129,22 @@ func (s store) beginCapture(ctx context.Context, tx *messaging.Tx, a Attempt, am
 		VALUES ($4, $1, $2, $5, $6)
 		ON CONFLICT (key) DO NOTHING`,
 		a.PaymentID, a.Number, a.CaptureID, Key(a.PaymentID, a.Number, OpCapture), OpCapture, amountMinor)
-	if err != nil {
-		return fmt.Errorf("begin capture %s: %w", a.CaptureID, err)
-	}
-	return nil
 }
 
 // insertCalls writes the intent to do op to each attempt.
-func (s store) insertCalls(ctx context.Context, tx *messaging.Tx, op Operation, attempts ...Attempt) error {
+func (s store) insertCalls(tx *messaging.Tx, op Operation, attempts ...Attempt) {
 	for _, a := range attempts {
-		err := tx.Queue(ctx, `
+		tx.Queue(`
 			INSERT INTO payments.provider_calls (key, payment_id, attempt, operation, amount_minor)
 			VALUES ($1, $2, $3, $4, $5)
 			ON CONFLICT (key) DO NOTHING`,
 			Key(a.PaymentID, a.Number, op), a.PaymentID, a.Number, op, a.AmountMinor)
-		if err != nil {
-			return fmt.Errorf("note the intent to %s attempt %d of payment %s: %w", op, a.Number, a.PaymentID, err)
-		}
 	}
-	return nil
 }
 
 // saveAnswer writes the attempt as the provider's answer to op made it.
-func (s store) saveAnswer(ctx context.Context, tx *messaging.Tx, a Attempt, op Operation, outcome string) error {
-	err := tx.Queue(ctx, `
+func (s store) saveAnswer(tx *messaging.Tx, a Attempt, op Operation, outcome string) {
+	tx.Queue(`
 		WITH call AS (
 			UPDATE payments.provider_calls
 			SET answered_at = messaging.shop_now(), outcome = $3, provider_ref = $4
@@ -166,20 +154,16 @@ func (s store) saveAnswer(ctx context.Context, tx *messaging.Tx, a Attempt, op O
 		SET status = $6, provider_ref = $4, reason_code = NULLIF($7, ''), captured_minor = $8, at = messaging.shop_now()
 		WHERE payment_id = $1 AND attempt = $2`,
 		a.PaymentID, a.Number, outcome, a.ProviderRef, Key(a.PaymentID, a.Number, op), a.Status, a.ReasonCode, a.CapturedMinor)
-	if err != nil {
-		return fmt.Errorf("write what the provider answered to %s attempt %d of payment %s: %w", op, a.Number, a.PaymentID, err)
-	}
-	return nil
 }
 
 // saveUndone writes the attempt as undoing made it, and both of its calls: what
 // the authorization had come to, and that nothing is left of it.
-func (s store) saveUndone(ctx context.Context, tx *messaging.Tx, a Attempt, found Authorization) error {
+func (s store) saveUndone(tx *messaging.Tx, a Attempt, found Authorization) {
 	authorized := found.Status
 	if authorized == Closed {
 		authorized = Approved
 	}
-	err := tx.Queue(ctx, `
+	tx.Queue(`
 		WITH calls AS (
 			UPDATE payments.provider_calls
 			SET answered_at = messaging.shop_now(),
@@ -192,10 +176,6 @@ func (s store) saveUndone(ctx context.Context, tx *messaging.Tx, a Attempt, foun
 		WHERE payment_id = $1 AND attempt = $2`,
 		a.PaymentID, a.Number, authorized, found.Status, a.ProviderRef,
 		Key(a.PaymentID, a.Number, OpAuthorize), Key(a.PaymentID, a.Number, OpVoid), a.Status, a.ReasonCode)
-	if err != nil {
-		return fmt.Errorf("write that attempt %d of payment %s is undone: %w", a.Number, a.PaymentID, err)
-	}
-	return nil
 }
 
 // listPayments returns the customer's payments of the order, oldest first, with

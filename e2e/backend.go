@@ -1,0 +1,69 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+)
+
+// Process is one running copy of a service's program, the console and the
+// payment provider's simulator included.
+type Process struct {
+	Service string // "orders", "console", …: a folder of services/
+	Replica int    // 1 is the first
+}
+
+func (p Process) String() string { return fmt.Sprintf("%s-%d", p.Service, p.Replica) }
+
+// Backend is what the programs of one stack run on, its PostgreSQL included:
+// processes, containers, or processes on a database from elsewhere. The verbs
+// are the same on all. A Backend serves several goroutines at once, as long as
+// no two of them handle the same Process.
+type Backend interface {
+	// Name is what E2E_BACKEND calls it.
+	Name() string
+
+	// DSN is how role logs in to the stack's database: "" is the administrator,
+	// as the test reaches it, any other a role as the stack's programs do.
+	DSN(role, password string) string
+
+	// Peer is the base URL under which the stack's programs reach p. It is
+	// known before p is started and the same after each start.
+	Peer(p Process) string
+
+	// Start starts the program of p.Service with the settings env, and nothing
+	// else of the test's environment, and returns the base URL under which the
+	// test reaches it: the same after each start. It doesn't wait until p is
+	// ready. It fails when p runs already.
+	Start(ctx context.Context, p Process, env map[string]string) (url string, err error)
+
+	// Stop asks p to end (SIGTERM), waits for it and returns its exit code, -1
+	// for an end by a signal. A process that has ended by itself is reported in
+	// the same way. When ctx ends first it returns an error, and p runs on.
+	Stop(ctx context.Context, p Process) (exit int, err error)
+
+	// Kill ends p at once (SIGKILL) and returns when it is gone.
+	Kill(p Process) error
+
+	// Pause freezes p (SIGSTOP) until Resume (SIGCONT); Kill ends it, too.
+	Pause(p Process) error
+	Resume(p Process) error
+
+	// Logs is all that p has written to its standard output and error, over all
+	// its starts.
+	Logs(p Process) string
+
+	// Close kills what still runs and removes all that the stack had.
+	Close(ctx context.Context) error
+}
+
+// newBackend makes the backend for a new stack: the one that E2E_BACKEND names.
+// There is one so far, so that nothing has to be decided.
+func newBackend(ctx context.Context) (Backend, error) {
+	switch name := os.Getenv("E2E_BACKEND"); name {
+	case "", "local":
+		return newLocal(ctx)
+	default:
+		return nil, fmt.Errorf("E2E_BACKEND=%s: no such backend; unset it, or say local", name)
+	}
+}

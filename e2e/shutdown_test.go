@@ -1,0 +1,59 @@
+package e2e
+
+import (
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestShutdown ends every service under load as an operator does and starts it
+// again: each ends with code 0 in time, no client is refused for good.
+func TestShutdown(t *testing.T) {
+	t.Parallel()
+	s := NewStack(t)
+	rounds, pause := scaled(1, 3), scaled(300*time.Millisecond, 2*time.Second)
+	load := s.Load(t, scaled(12, 20), time.Duration(rounds*len(services))*(pause+800*time.Millisecond))
+	for range rounds {
+		for _, name := range services {
+			took := s.Terminate(t, name)
+			t.Logf("%-13s ended %s after SIGTERM (to reach: %s)", name, took.Round(time.Millisecond), stopLimit)
+			s.Launch(t, name)
+			s.WaitReady(t, name)
+			time.Sleep(pause)
+		}
+	}
+	result := load.Wait(t)
+	t.Logf("load: %d orders, p50 %.0f ms, p99 %.0f ms", result.Placed, result.P50, result.P99)
+	CheckShop(t, s.Admin)
+	CheckLoad(t, s.Admin, result)
+}
+
+// silentLimit is well under the 5 s for which net/http takes a connection for a
+// busy one that has said nothing.
+const silentLimit = 3 * time.Second
+
+// TestSilentConnection has a client connect to every service and say nothing, as
+// clients do that open a connection ahead of need: it must not hold up the end.
+func TestSilentConnection(t *testing.T) {
+	t.Parallel()
+	s := NewStack(t)
+	for _, name := range services {
+		base := s.Peer(first(name))
+		c, err := net.Dial("tcp", strings.TrimPrefix(base, "http://"))
+		if err != nil {
+			t.Fatalf("connect to %s: %v", name, err)
+		}
+		// Connections are accepted in turn: once another one is answered, this one is known.
+		Must[any](t, NewCustomer(t, base), http.StatusOK, http.MethodGet, "/healthz", nil)
+		took := s.Terminate(t, name)
+		t.Logf("%-13s ended %s after SIGTERM", name, took.Round(time.Millisecond))
+		if took > silentLimit {
+			t.Errorf("%s took %s to end while a client was silent, want %s at most", name, took, silentLimit)
+		}
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}

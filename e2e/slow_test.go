@@ -1,0 +1,97 @@
+package e2e
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+)
+
+// TestSlowNeighbours measures how long orders take from placed to confirmed
+// while somebody else is slow who has nothing to do with it: it must make no
+// difference. To reach is a p99 within twice that of a run without; the test
+// fails at ten times and a second.
+//
+// It measures, so nothing else runs beside it.
+func TestSlowNeighbours(t *testing.T) {
+	s := NewStack(t)
+	rate, duration := 15, scaled(4*time.Second, 30*time.Second)
+	s.Load(t, rate, time.Second).Wait(t) // caches and pools fill
+	base := s.Load(t, rate, duration).Wait(t)
+	t.Logf("%-34s p50 %3.0f ms, p99 %3.0f ms", "alone:", base.P50, base.P99)
+
+	// One handler of notifications takes 3 s.
+	s.Terminate(t, "notifications")
+	s.Launch(t, "notifications", "FAULT_SLOW=orders.order_placed=3s")
+	s.WaitReady(t, "notifications")
+	slow := s.Load(t, rate, duration).Wait(t)
+	var waiting int
+	if err := s.Admin.GetContext(t.Context(), &waiting, `SELECT count(*) FROM messaging.queue_notifications`); err != nil {
+		t.Fatal(err)
+	}
+	if waiting == 0 {
+		t.Error("no notification is waiting behind the slow handler: it slowed nothing")
+	}
+	compare(t, "with a handler of 3 s:", base, slow)
+	t.Logf("%d notifications wait", waiting)
+	s.Terminate(t, "notifications")
+	s.Launch(t, "notifications")
+	CheckShop(t, s.Admin) // catching up isn't part of the next measurement
+
+	// Another database of the server has a writing transaction open.
+	release := holdForeignTransaction(t, s)
+	held := s.Load(t, rate, scaled(5*time.Second, 30*time.Second)).Wait(t)
+	release()
+	compare(t, "with a foreign transaction open:", base, held)
+
+	CheckShop(t, s.Admin)
+}
+
+// compare logs the ratio of the p99s and fails when it is far from one.
+func compare(t *testing.T, what string, base, got LoadResult) {
+	t.Helper()
+	t.Logf("%-34s p50 %3.0f ms, p99 %3.0f ms: %.2f times the p99 alone (to reach: 2)", what, got.P50, got.P99, got.P99/base.P99)
+	if got.P99 > 10*base.P99+1000 {
+		t.Errorf("%s p99 %.0f ms, alone %.0f ms", what, got.P99, base.P99)
+	}
+}
+
+// holdForeignTransaction makes another database on the stack's server and leaves
+// a transaction open in it that has written, until release is called.
+func holdForeignTransaction(t *testing.T, s *Stack) (release func()) {
+	t.Helper()
+	if _, err := s.Admin.ExecContext(t.Context(), `CREATE DATABASE other`); err != nil {
+		t.Fatal(err)
+	}
+	// The same login, another database.
+	other, err := openDatabase(s.DSN("", ""), "other")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tx, err := begin(t, other)
+	if err != nil {
+		t.Fatal(errors.Join(err, other.Close()))
+	}
+	opened := time.Now()
+	return func() {
+		t.Helper()
+		// The transaction must have been there to the end.
+		if _, err := tx.Exec(`INSERT INTO things VALUES (2)`); err != nil {
+			t.Errorf("the foreign transaction was cut: %v", err)
+		}
+		if err := errors.Join(tx.Commit(), other.Close()); err != nil {
+			t.Errorf("end the foreign transaction: %v", err)
+		}
+		t.Logf("foreign transaction held for %s", since(opened))
+	}
+}
+
+func begin(t *testing.T, db *sqlx.DB) (*sqlx.Tx, error) {
+	tx, err := db.BeginTxx(t.Context(), nil)
+	if err != nil {
+		return nil, err
+	}
+	_, err = tx.Exec(`CREATE TABLE things (id integer); INSERT INTO things VALUES (1)`)
+	return tx, err
+}

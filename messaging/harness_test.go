@@ -15,8 +15,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// Watermill's own reconnect test leaves this one behind.
-	messagingtest.Main(m, goleak.IgnoreAnyFunction("github.com/ThreeDotsLabs/watermill/pubsub/tests.TestReconnect.func2"))
+	// Watermill's own tests leave these behind.
+	messagingtest.Main(m,
+		goleak.IgnoreAnyFunction("github.com/ThreeDotsLabs/watermill/pubsub/tests.TestReconnect.func2"),
+		goleak.IgnoreAnyFunction("github.com/ThreeDotsLabs/watermill/internal/subscriber.(*multiplier).Subscribe.func2"))
 }
 
 // The services of these tests: alpha commands beta (transactional) and gamma

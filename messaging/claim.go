@@ -38,7 +38,7 @@ type queueTable struct {
 	name   string
 	limits limits
 
-	claimSQL, suspectSQL, lookSQL, ackSQL, nackSQL, renewSQL, giveBackSQL string
+	claimSQL, suspectSQL, lookSQL, nextSQL, ackSQL, nackSQL, renewSQL, giveBackSQL string
 }
 
 const claimColumns = `q.id, q.message_id::text, q.kind, q.schema_version, coalesce(q.lane, ''), q.class, coalesce(q.order_id::text, ''),
@@ -52,12 +52,19 @@ const claimColumns = `q.id, q.message_id::text, q.kind, q.schema_version, coales
 // is gone with the same commit, so only another copy of the message can be there
 // to be claimed, and should two copies be handled at the same time, the inbox's
 // key lets one of them commit.
+//
+// A plan is made once, most often while the queue is empty, and has to serve a
+// million rows: so rows are found by id = ANY (…) or by a scalar subquery, which
+// are index conditions whatever the planner believes of the table's size. A join,
+// or EXISTS in a list of columns, can turn into a scan of it all.
 func newQueueTable(db *sqlx.DB, name, inbox string, l limits) *queueTable {
 	t := "messaging." + quote("queue_"+name)
 	handled := "false"
 	if inbox != "" {
-		handled = "EXISTS (SELECT FROM messaging." + quote("inbox_"+inbox) + " i WHERE i.message_id = q.message_id AND i.consumer = '" + name + "' AND i.run = 0)"
+		handled = "(SELECT true FROM messaging." + quote("inbox_"+inbox) + " i WHERE i.message_id = q.message_id AND i.consumer = '" + name + "' AND i.run = 0 LIMIT 1) IS NOT NULL"
 	}
+	next := `(SELECT min(o.due) FROM (VALUES (0), (1), (2)) k (class)
+		CROSS JOIN LATERAL (SELECT due FROM ` + t + ` WHERE class = k.class AND dead_reason IS NULL AND due > statement_timestamp() ORDER BY class, due LIMIT 1) o) - clock_timestamp()`
 	// A row is claimable when it has no lane or is the first living one of its lane.
 	head := `(c.lane IS NULL OR c.id = (SELECT h.id FROM ` + t + ` h WHERE h.lane = c.lane AND h.dead_reason IS NULL ORDER BY h.lane, h.id LIMIT 1))`
 	// statement_timestamp is stable and can be an index condition; clock_timestamp can't.
@@ -76,8 +83,7 @@ func newQueueTable(db *sqlx.DB, name, inbox string, l limits) *queueTable {
 			     b AS (` + pick("$6", "$1 - (SELECT count(*) FROM a)") + `),
 			     c AS (` + pick("$7", "$1 - (SELECT count(*) FROM a) - (SELECT count(*) FROM b)") + `)
 			UPDATE ` + t + ` q SET due = clock_timestamp() + $4::interval, attempts = q.attempts + 1, token = $2
-			FROM (SELECT id FROM a UNION ALL SELECT id FROM b UNION ALL SELECT id FROM c) p
-			WHERE q.id = p.id
+			WHERE q.id = ANY (ARRAY(SELECT id FROM a UNION ALL SELECT id FROM b UNION ALL SELECT id FROM c))
 			RETURNING ` + claimColumns + handled,
 		// A token left on a row that is due again belongs to a process that is gone:
 		// that counts as a crash, and after too many the message is dead.
@@ -86,28 +92,28 @@ func newQueueTable(db *sqlx.DB, name, inbox string, l limits) *queueTable {
 			       crashes = q.crashes + (q.token IS NOT NULL)::int,
 			       dead_reason = CASE WHEN q.token IS NOT NULL AND q.crashes + 1 >= $3 THEN
 			           format('its consumer was gone %s times while it had the message in hand', q.crashes + 1) END
-			FROM (SELECT c.id FROM ` + t + ` c
+			WHERE q.id = (SELECT c.id FROM ` + t + ` c
 			      WHERE c.dead_reason IS NULL AND (c.token IS NOT NULL OR c.crashes > 0) AND c.due <= statement_timestamp() AND ` + head + `
-			      ORDER BY c.due LIMIT 1 FOR UPDATE SKIP LOCKED) p
-			WHERE q.id = p.id
+			      ORDER BY c.due LIMIT 1 FOR UPDATE SKIP LOCKED)
 			RETURNING ` + claimColumns + handled,
 		// The oldest row that may be claimed (the floor of later claims), how long
 		// until the next falls due, and whether there is a suspect.
 		lookSQL: `
 			SELECT (SELECT min(o.due) FROM (VALUES (0), (1), (2)) k (class)
 			        CROSS JOIN LATERAL (SELECT due FROM ` + t + ` WHERE class = k.class AND dead_reason IS NULL ORDER BY class, due LIMIT 1) o),
-			       (SELECT min(o.due) FROM (VALUES (0), (1), (2)) k (class)
-			        CROSS JOIN LATERAL (SELECT due FROM ` + t + ` WHERE class = k.class AND dead_reason IS NULL AND due > statement_timestamp() ORDER BY class, due LIMIT 1) o) - clock_timestamp(),
+			       ` + next + `,
 			       EXISTS (SELECT FROM ` + t + ` WHERE dead_reason IS NULL AND (token IS NOT NULL OR crashes > 0) AND due <= statement_timestamp())`,
-		ackSQL: `DELETE FROM ` + t + ` q USING unnest($1::bigint[], $2::bigint[]) a (id, token) WHERE q.id = a.id AND q.token = a.token`,
+		// The same without what is already past: no old snapshot makes it slow.
+		nextSQL: `SELECT ` + next,
+		ackSQL:  `DELETE FROM ` + t + ` WHERE id = ANY ($1) AND token = ANY ($2)`,
 		// $1 id, $2 token, $3 wait, $4 attempts not counted, $5 error, $6 why it is dead or null
 		nackSQL: `
 			WITH n AS (
 				UPDATE ` + t + ` SET due = clock_timestamp() + $3::interval, token = NULL, attempts = attempts - $4, last_error = $5, dead_reason = $6
 				WHERE id = $1 AND token = $2
-				RETURNING id, lane, due, dead_reason)
-			UPDATE ` + t + ` q SET due = greatest(q.due, n.due) FROM n
-			WHERE n.dead_reason IS NULL AND q.lane = n.lane AND q.id > n.id AND q.dead_reason IS NULL AND q.token IS NULL`,
+				RETURNING lane, due, dead_reason)
+			UPDATE ` + t + ` q SET due = greatest(q.due, (SELECT due FROM n))
+			WHERE q.lane = (SELECT lane FROM n WHERE n.dead_reason IS NULL) AND q.id > $1 AND q.dead_reason IS NULL AND q.token IS NULL`,
 		renewSQL:    `UPDATE ` + t + ` SET due = clock_timestamp() + $3::interval WHERE id = $1 AND token = $2`,
 		giveBackSQL: `UPDATE ` + t + ` SET due = clock_timestamp() + $3::interval, token = NULL, attempts = attempts - 1 WHERE id = ANY($1) AND token = $2`,
 	}
@@ -167,7 +173,9 @@ func onConn(ctx context.Context, db *sqlx.DB, f func(*pgx.Conn) error) error {
 	err = conn.Raw(func(driver any) error {
 		c := driver.(*stdlib.Conn).Conn()
 		ferr = f(c)
-		if ferr != nil && c.PgConn().TxStatus() != 'I' {
+		if ferr != nil && c.IsClosed() {
+			ferr = errors.Join(ferr, errConnectionGone)
+		} else if ferr != nil && c.PgConn().TxStatus() != 'I' {
 			ferr = errors.Join(ferr, c.Close(ctx))
 		}
 		return nil
@@ -184,13 +192,28 @@ func scanClaimed(rows pgx.Rows) (claimed, error) {
 	if err != nil {
 		return c, err
 	}
-	if len(metadata) > 0 {
-		if err := json.Unmarshal(metadata, &c.metadata); err != nil {
-			return c, err
-		}
-		c.Traceparent = c.metadata[keyTraceparent]
-	}
+	c.metadata = readMetadata(metadata)
+	c.Traceparent = c.metadata[keyTraceparent]
 	return c, nil
+}
+
+// readMetadata makes a map of what the column metadata holds. Values that are no
+// strings, which no Publisher of ours writes, become text: one odd row must not
+// keep a whole batch from being read.
+func readMetadata(column []byte) map[string]string {
+	var values map[string]any
+	if len(column) == 0 || json.Unmarshal(column, &values) != nil {
+		return nil
+	}
+	m := make(map[string]string, len(values))
+	for k, v := range values {
+		s, ok := v.(string)
+		if !ok {
+			s = fmt.Sprint(v)
+		}
+		m[k] = s
+	}
+	return m
 }
 
 // classOrders are the orders in which the classes are asked, for a tenth each:
@@ -252,11 +275,24 @@ func (t *queueTable) look(ctx context.Context) (oldest time.Time, next time.Dura
 	if first != nil {
 		oldest = *first
 	}
-	next = t.limits.poll
-	if wait != nil {
-		next = min(next, max(*wait, time.Millisecond))
+	return oldest, t.sleepFor(wait), suspect, nil
+}
+
+// next reports how long until the next row falls due (at most the poll interval).
+func (t *queueTable) next(ctx context.Context) (time.Duration, error) {
+	var wait *time.Duration
+	err := onConn(ctx, t.db, func(c *pgx.Conn) error { return c.QueryRow(ctx, t.nextSQL).Scan(&wait) })
+	if err != nil {
+		return 0, fmt.Errorf("look at queue %s: %w", t.name, err)
 	}
-	return oldest, next, suspect, nil
+	return t.sleepFor(wait), nil
+}
+
+func (t *queueTable) sleepFor(wait *time.Duration) time.Duration {
+	if wait == nil {
+		return t.limits.poll
+	}
+	return min(t.limits.poll, max(*wait, time.Millisecond))
 }
 
 // ack queues the deletion of messages in tx. When one of them isn't ours any

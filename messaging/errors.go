@@ -60,6 +60,11 @@ var errHandlerTimeout = errors.New("the handler ran past its time limit")
 // errClosing stands for messages given back because the process stops.
 var errClosing = errors.New("closing")
 
+// errConnectionGone is joined to an error after which the database connection is
+// found closed: what the server or the network says as they end it (an end of
+// file, most often) has no type of its own.
+var errConnectionGone = errors.New("the database connection is gone")
+
 // panicked is a handler's panic made an error.
 type panicked struct{ value any }
 
@@ -95,6 +100,9 @@ func countsAsAttempt(err error) bool {
 // gone. An HTTP client's errors are of the same types underneath: those are not
 // the database's.
 func connectionLost(err error) bool {
+	if errors.Is(err, errConnectionGone) { // a context that ended closes it, too
+		return !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled)
+	}
 	var request *url.Error
 	if errors.As(err, &request) {
 		return false

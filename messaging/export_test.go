@@ -1,6 +1,9 @@
 package messaging
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // Limits are the engine's figures as tests see them.
 type Limits struct {
@@ -30,4 +33,16 @@ func changeLimits(l *limits, change func(*Limits)) {
 	x := Limits{Lease: l.lease, Slow: l.slow, Alone: l.alone, Poll: l.poll, Batch: l.batch, MaxAttempts: l.maxAttempts, Backoff: l.backoff}
 	change(&x)
 	l.lease, l.slow, l.alone, l.poll, l.batch, l.maxAttempts, l.backoff = x.Lease, x.Slow, x.Alone, x.Poll, x.Batch, x.MaxAttempts, x.Backoff
+}
+
+// Statements are all that b runs on queue, its inbox and its outbox, by name.
+func Statements(ctx context.Context, b *Bus, queue string) (map[string]string, error) {
+	t := newQueueTable(b.db, queue, b.spec.Name, defaultLimits())
+	all := map[string]string{
+		"claim": t.claimSQL, "suspect": t.suspectSQL, "look": t.lookSQL, "next": t.nextSQL, "ack": t.ackSQL,
+		"nack": t.nackSQL, "renew": t.renewSQL, "give back": t.giveBackSQL,
+	}
+	err := b.relay.learn(ctx, b.db)
+	all["move"] = b.relay.moveSQL
+	return all, err
 }

@@ -26,10 +26,23 @@ func (b *Bus) preload(ctx context.Context, tx *Tx, queue string, list []claimed)
 	if f == nil || len(fresh) == 0 {
 		return nil
 	}
-	if err := f(ctx, tx, fresh); err != nil {
+	err := runPreload(ctx, tx, f, fresh)
+	if err == nil {
+		err = tx.healthy()
+	}
+	if err != nil {
 		return fmt.Errorf("preload for queue %s: %w", queue, err)
 	}
 	return nil
+}
+
+func runPreload(ctx context.Context, tx *Tx, f preload, list []Message) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = panicked{r}
+		}
+	}()
+	return f(ctx, tx, list)
 }
 
 // writeTrace queues the notes that the messages are handled. That one of them is there already
@@ -53,7 +66,7 @@ func (b *Bus) writeTrace(tx *Tx, queue string, list []traced) {
 		ran[i] = fmt.Sprintf("%d microseconds", t.ran.Microseconds())
 		outcomes[i] = "done"
 		if t.ignored != "" {
-			outcomes[i], notes[i] = "ignored", nullable(t.ignored)
+			outcomes[i], notes[i] = "ignored", nullable(shorten(t.ignored))
 		}
 	}
 	tx.last(nil, `

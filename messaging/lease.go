@@ -143,7 +143,11 @@ func (c *consumer) record(m claimed, d *delivery) error {
 		return err
 	}
 	if d.record != nil {
-		if err := runRecord(ctx, tx, d.record); err != nil {
+		err := runRecord(ctx, tx, d.record)
+		if err == nil {
+			err = tx.healthy()
+		}
+		if err != nil {
 			return tx.rollback(err)
 		}
 	}

@@ -180,6 +180,15 @@ func declare(ctx context.Context, db *sqlx.DB, specs []Spec) (err error) {
 			}
 		}
 	}
+	senders, err := declaredBefore(ctx, tx)
+	if err != nil {
+		return err
+	}
+	for _, s := range senders { // to the queues that have come since
+		if err := grantTargets(ctx, tx, s); err != nil {
+			return err
+		}
+	}
 	for _, s := range specs {
 		if err := grantTargets(ctx, tx, s); err != nil {
 			return err
@@ -205,6 +214,24 @@ func declare(ctx context.Context, db *sqlx.DB, specs []Spec) (err error) {
 		return fmt.Errorf("declare services: %w", err)
 	}
 	return nil
+}
+
+// declaredBefore lists the services that were declared at any time, with what
+// they send and speak. A new subscriber may be migrated without its speakers:
+// a relay that may not write to one of its queues carries nothing at all.
+func declaredBefore(ctx context.Context, q sqlx.QueryerContext) ([]Spec, error) {
+	var rows []struct{ Name, Declaration string }
+	if err := sqlx.SelectContext(ctx, q, &rows, `SELECT name, declaration FROM messaging.services ORDER BY name`); err != nil {
+		return nil, fmt.Errorf("list the declared services: %w", err)
+	}
+	list := make([]Spec, len(rows))
+	for i, r := range rows {
+		if err := json.Unmarshal([]byte(r.Declaration), &list[i]); err != nil {
+			return nil, fmt.Errorf("read the declaration of service %s: %w", r.Name, err)
+		}
+		list[i].Name = r.Name
+	}
+	return list, nil
 }
 
 // declared is the part of s that others' tables depend on, as text to compare.

@@ -24,10 +24,13 @@ type relay struct {
 	bell    chan struct{}
 	queues  []string // that the service may send to
 	moveSQL string
+	size    int       // rows of the next batch, at most
 	daysAt  time.Time // when the day partitions were last looked after
 }
 
-func newRelay(b *Bus) *relay { return &relay{bus: b, bell: make(chan struct{}, 1)} }
+func newRelay(b *Bus) *relay {
+	return &relay{bus: b, bell: make(chan struct{}, 1), size: b.cfg.limits.relayBatch}
+}
 
 // wake makes the relay look now: to be called after a commit that sent something.
 func (r *relay) wake() {
@@ -37,9 +40,12 @@ func (r *relay) wake() {
 	}
 }
 
-// run carries messages until ctx ends, then what is left once more.
+// run carries messages until ctx ends, then what is left once more. It also looks
+// after the day partitions, first of all: a day whose first row went to the rest
+// stays there.
 func (r *relay) run(ctx context.Context) {
-	if len(r.bus.spec.Sends)+len(r.bus.spec.Speaks) == 0 {
+	carries := len(r.bus.spec.Sends)+len(r.bus.spec.Speaks) > 0
+	if !carries && len(r.bus.spec.Queues) == 0 {
 		return
 	}
 	telling, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -51,17 +57,24 @@ func (r *relay) run(ctx context.Context) {
 	}()
 	limit := r.bus.cfg.limits
 	for {
-		n, err := r.move(context.WithoutCancel(ctx))
+		r.keepDays(ctx)
+		asked, n := r.size, 0
+		var err error
+		if carries {
+			n, err = r.move(context.WithoutCancel(ctx))
+		}
 		if err != nil {
 			r.bus.log.Warn("relay will try again", "service", r.bus.spec.Name, "err", err)
+			r.size = max(1, asked/4) // it may have been too much for the time that a statement has
+		} else {
+			r.size = min(limit.relayBatch, 2*asked)
 		}
 		if ctx.Err() != nil && (n == 0 || err != nil) {
 			return
 		}
-		if n >= limit.relayBatch {
+		if n >= asked {
 			continue
 		}
-		r.keepDays(ctx)
 		timer := time.NewTimer(limit.poll)
 		select {
 		case <-r.bell:
@@ -92,7 +105,7 @@ func (r *relay) learn(ctx context.Context, db *sqlx.DB) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, `
 		WITH moved AS (
-			DELETE FROM %[1]s WHERE id IN (SELECT id FROM %[1]s WHERE dead_reason IS NULL ORDER BY id LIMIT $1)
+			DELETE FROM %[1]s WHERE id = ANY (ARRAY(SELECT id FROM %[1]s WHERE dead_reason IS NULL ORDER BY id LIMIT $1))
 			RETURNING id, %[2]s, not_before)`, outbox, envelopeColumns)
 	counts := "0"
 	for i, q := range queues {
@@ -199,7 +212,7 @@ func (r *relay) moveBatch(ctx context.Context, c *pgx.Conn) (m moved, err error)
 	b.Queue(`BEGIN`)
 	b.Queue(`SET LOCAL synchronous_commit = off`)
 	b.Queue(lockRelaySQL, r.bus.spec.Name)
-	b.Queue(r.moveSQL, r.bus.cfg.limits.relayBatch)
+	b.Queue(r.moveSQL, r.size)
 	res := c.SendBatch(ctx, &b)
 	err = func() error {
 		for range 3 {
@@ -240,7 +253,7 @@ func (r *relay) moveOneByOne(ctx context.Context) (total int, err error) {
 		if _, err := tx.ExecContext(ctx, lockRelaySQL, r.bus.spec.Name); err != nil {
 			return err
 		}
-		for total < r.bus.cfg.limits.relayBatch {
+		for total < r.size {
 			n, err := r.moveOne(ctx, tx, hit)
 			if err != nil {
 				return err
@@ -299,10 +312,11 @@ func (r *relay) moveOne(ctx context.Context, tx *sqlx.Tx, hit map[string]bool) (
 	return 1, nil
 }
 
-// isDataError reports whether the server refused the data itself.
+// isDataError reports whether the server refused the data itself. Class 54 is
+// among it for a lane that is longer than an index entry may be.
 func isDataError(err error) bool {
 	state := sqlState(err)
-	return strings.HasPrefix(state, "22") || strings.HasPrefix(state, "23")
+	return strings.HasPrefix(state, "22") || strings.HasPrefix(state, "23") || strings.HasPrefix(state, "54")
 }
 
 // keepDays has the day partitions of the coming days made, once an hour.

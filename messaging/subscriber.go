@@ -194,10 +194,14 @@ func (c *consumer) offer(ctx context.Context, d *delivery, limit time.Duration) 
 		d.ran = time.Since(started)
 		return nil
 	case <-m.Nacked():
-		if d.err != nil {
-			return d.err
+		err := d.err
+		if err == nil {
+			err = errNacked
 		}
-		return errNacked
+		if ctx.Err() != nil { // the limit made it fail, whatever it calls that
+			err = errors.Join(errHandlerTimeout, err)
+		}
+		return err
 	case <-ctx.Done():
 		// An answer that came together with the limit still counts.
 		select {
@@ -244,7 +248,7 @@ func (c *consumer) next(n int) []claimed {
 		return list
 	}
 	if !look {
-		if wait, _, err = c.look(ctx); err != nil {
+		if wait, err = c.table.next(ctx); err != nil {
 			c.trouble(err)
 			return nil
 		}

@@ -19,7 +19,7 @@ func (c *consumer) transact() {
 		// Messages that failed before, and suspects, never share a transaction.
 		var fresh, again []claimed
 		for _, m := range list {
-			if m.Attempt == 1 {
+			if m.Attempt == 1 && !m.suspect {
 				fresh = append(fresh, m)
 			} else {
 				again = append(again, m)

@@ -137,18 +137,33 @@ func closeAfter(res pgx.BatchResults) error {
 }
 
 // healthy returns an error when a statement of the transaction has failed and
-// the handler said nothing of it.
+// the handler said nothing of it, or when it left rows open: the next statement
+// would find the connection busy and take it for lost.
 func (t *Tx) healthy() error {
 	return t.conn.Raw(func(driver any) error {
-		if s := driver.(*stdlib.Conn).Conn().PgConn().TxStatus(); s != 'T' {
+		c := driver.(*stdlib.Conn).Conn().PgConn()
+		if c.IsBusy() {
+			return errors.New("the handler left rows open")
+		}
+		if s := c.TxStatus(); s != 'T' {
 			return fmt.Errorf("the handler returned without error from a transaction in state %q: a statement's error was dropped", s)
 		}
 		return nil
 	})
 }
 
-// rollback ends t without effect and returns err with what went wrong besides.
+// rollback ends t without effect and returns err with what went wrong besides,
+// errConnectionGone when the connection is found closed. It looks first: rolling
+// back may itself close it.
 func (t *Tx) rollback(err error) error {
+	closed := false
+	rerr := t.conn.Raw(func(driver any) error {
+		closed = driver.(*stdlib.Conn).Conn().IsClosed()
+		return nil
+	})
+	if closed || rerr != nil {
+		err = errors.Join(err, errConnectionGone)
+	}
 	return errors.Join(err, rollback(t.Tx), t.conn.Close())
 }
 

@@ -194,6 +194,12 @@ func (b *Bus) InTx(ctx context.Context, f func(context.Context, *Tx) error) erro
 	if err != nil {
 		return fmt.Errorf("begin a transaction of %s: %w", b.spec.Name, err)
 	}
+	defer func() {
+		if r := recover(); r != nil { // the connection goes back before the caller hears of it
+			_ = tx.rollback(nil)
+			panic(r)
+		}
+	}()
 	if err := f(ctx, tx); err != nil {
 		return tx.rollback(err)
 	}

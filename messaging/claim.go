@@ -114,7 +114,7 @@ func newQueueTable(db *sqlx.DB, name, inbox string, l limits) *queueTable {
 				RETURNING lane, due, dead_reason)
 			UPDATE ` + t + ` q SET due = greatest(q.due, (SELECT due FROM n))
 			WHERE q.lane = (SELECT lane FROM n WHERE n.dead_reason IS NULL) AND q.id > $1 AND q.dead_reason IS NULL AND q.token IS NULL`,
-		renewSQL:    `UPDATE ` + t + ` SET due = clock_timestamp() + $3::interval WHERE id = $1 AND token = $2`,
+		renewSQL:    `UPDATE ` + t + ` SET due = clock_timestamp() + $3::interval WHERE id = $1 AND token = $2 RETURNING true`,
 		giveBackSQL: `UPDATE ` + t + ` SET due = clock_timestamp() + $3::interval, token = NULL, attempts = attempts - 1 WHERE id = ANY($1) AND token = $2`,
 	}
 }
@@ -326,16 +326,15 @@ func (t *queueTable) nack(ctx context.Context, c claimed, wait time.Duration, co
 
 // renew prolongs the lease of c; ErrLost when it isn't ours any more.
 func (t *queueTable) renew(ctx context.Context, c claimed) error {
-	return onConn(ctx, t.db, func(conn *pgx.Conn) error {
-		tag, err := conn.Exec(ctx, t.renewSQL, c.row, c.token, t.limits.lease)
-		if err != nil {
-			return fmt.Errorf("renew the lease of message %s: %w", c.ID, err)
-		}
-		if tag.RowsAffected() == 0 {
-			return fmt.Errorf("renew the lease of message %s: %w", c.ID, ErrLost)
-		}
-		return nil
-	})
+	ours := false
+	err := relaxed(ctx, t.db, func(rows pgx.Rows) error { return rows.Scan(&ours) }, t.renewSQL, c.row, c.token, t.limits.lease)
+	if err == nil && !ours {
+		err = ErrLost
+	}
+	if err != nil {
+		return fmt.Errorf("renew the lease of message %s: %w", c.ID, err)
+	}
+	return nil
 }
 
 // giveBack returns messages untouched: to be claimed again, no attempt counted.

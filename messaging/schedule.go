@@ -2,7 +2,6 @@ package messaging
 
 import (
 	"context"
-	"errors"
 	"time"
 )
 
@@ -32,16 +31,28 @@ func (b *Bus) Schedule(name string, work func(context.Context, *Tx) (time.Durati
 	}
 }
 
+// once runs the work once and returns how long until the next run. It is finished
+// when ctx ends meanwhile: it is short.
+func (s *schedule) once(ctx context.Context, b *Bus) (wait time.Duration, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = panicked{r}
+		}
+	}()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), b.cfg.limits.lease)
+	defer cancel()
+	err = b.InTx(ctx, func(ctx context.Context, tx *Tx) error {
+		w, err := s.work(ctx, tx)
+		wait = min(w, maxSleep)
+		return err
+	})
+	return wait, err
+}
+
 func (s *schedule) run(ctx context.Context, b *Bus) {
 	for ctx.Err() == nil {
-		wait := maxSleep
-		// The run in hand is finished when ctx ends: it is short.
-		err := b.InTx(context.WithoutCancel(ctx), func(ctx context.Context, tx *Tx) error {
-			w, err := s.work(ctx, tx)
-			wait = min(w, maxSleep)
-			return err
-		})
-		if err != nil && !errors.Is(err, context.Canceled) {
+		wait, err := s.once(ctx, b)
+		if err != nil {
 			wait = maxSleep
 			b.log.Warn("schedule will be run again", "service", b.spec.Name, "handler", s.name, "err", err)
 		}

@@ -107,7 +107,9 @@ var errUnknownOutcome = errors.New("commit answered nothing")
 // transaction. It returns how many messages are done, or the error and the index
 // of the message that caused it, -1 when no single one did.
 func (c *consumer) attempt(list []claimed) (done, culprit int, err error) {
-	ctx, b := c.base, c.sub.bus
+	b := c.sub.bus
+	ctx, cancel := context.WithTimeout(c.base, c.table.limits.lease) // a server that hangs holds nobody for longer
+	defer cancel()
 	limit := c.table.limits.slow
 	if len(list) == 1 {
 		limit = c.table.limits.alone

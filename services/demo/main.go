@@ -19,18 +19,12 @@ import (
 
 	"github.com/alecthomas/kong"
 	"github.com/caarlos0/env/v11"
-	"github.com/jmoiron/sqlx"
 
 	"example.com/orderflow/deployments/postgres"
-	"example.com/orderflow/inventory"
 	"example.com/orderflow/messaging"
-	"example.com/orderflow/notifications"
-	"example.com/orderflow/orders"
-	"example.com/orderflow/payments"
 	"example.com/orderflow/services/internal/boot"
 	"example.com/orderflow/services/internal/client"
 	"example.com/orderflow/services/internal/console"
-	"example.com/orderflow/services/internal/paysim"
 	"example.com/orderflow/services/internal/shop"
 )
 
@@ -46,12 +40,8 @@ type flags struct {
 // config is what the services in the demo can be told by the environment, each
 // as its own program can.
 type config struct {
-	Orders        orders.Config
-	Payments      payments.Config
-	Inventory     inventory.Config
-	Notifications notifications.Config
-	Paysim        paysim.Config
-	Log           boot.LogConfig
+	shop.Config
+	Log boot.LogConfig
 	// Slow is boot.Config's.
 	Slow map[string]time.Duration `env:"FAULT_SLOW" envKeyValSeparator:"="`
 }
@@ -128,10 +118,9 @@ func assemble(addr string, server *postgres.Server, cfg config, log *slog.Logger
 	if got := front.Addr().String(); got != addr {
 		fmt.Printf("%s is taken, serving on %s instead\n", addr, got)
 	}
-	specs := shop.Specs()
 	listeners := map[string]net.Listener{}
 	urls := map[string]string{}
-	for _, s := range specs {
+	for _, s := range shop.Specs() {
 		l, err := listenAt("127.0.0.1:0")
 		if err != nil {
 			return nil, err
@@ -141,29 +130,13 @@ func assemble(addr string, server *postgres.Server, cfg config, log *slog.Logger
 	cfg.Payments.ProviderURL = urls["paysim"]
 	cfg.Payments.ProviderKey = rand.Text()
 	cfg.Paysim.APIKey = cfg.Payments.ProviderKey
-	builds := map[string]boot.Build{
-		"orders": func(db *sqlx.DB, bus *messaging.Bus, log *slog.Logger) (boot.Service, error) {
-			return orders.New(cfg.Orders, db, bus, log)
-		},
-		"payments": func(db *sqlx.DB, bus *messaging.Bus, log *slog.Logger) (boot.Service, error) {
-			return payments.New(cfg.Payments, db, bus, log)
-		},
-		"inventory": func(db *sqlx.DB, bus *messaging.Bus, log *slog.Logger) (boot.Service, error) {
-			return inventory.New(cfg.Inventory, db, bus, log)
-		},
-		"notifications": func(db *sqlx.DB, bus *messaging.Bus, log *slog.Logger) (boot.Service, error) {
-			return notifications.New(cfg.Notifications, db, bus, log)
-		},
-		"paysim": func(db *sqlx.DB, _ *messaging.Bus, log *slog.Logger) (boot.Service, error) {
-			return paysim.New(cfg.Paysim, db, log), nil
-		},
-	}
 	a := &assembly{url: "http://" + front.Addr().String()}
-	for _, s := range specs {
+	for _, s := range shop.Services(cfg.Config) {
+		name := s.Spec.Name
 		settings := boot.Config{
-			DatabaseURL: server.DSN(s.Role(), passwords[s.Name], ""), Pool: 12, Consumers: 2, Slow: cfg.Slow, Listener: listeners[s.Name],
+			DatabaseURL: server.DSN(s.Spec.Role(), passwords[name], ""), Pool: 12, Consumers: 2, Slow: cfg.Slow, Listener: listeners[name],
 		}
-		a.parts = append(a.parts, func(ctx context.Context) error { return boot.Run(ctx, settings, s, log, builds[s.Name]) })
+		a.parts = append(a.parts, func(ctx context.Context) error { return boot.Run(ctx, settings, s.Spec, log, s.Build) })
 	}
 	c, err := console.New(console.Config{
 		OrdersURL: urls["orders"], PaymentsURL: urls["payments"], InventoryURL: urls["inventory"], NotificationsURL: urls["notifications"],

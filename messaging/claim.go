@@ -64,7 +64,7 @@ func newQueueTable(db *sqlx.DB, name, inbox string, l limits) *queueTable {
 		handled = "(SELECT true FROM messaging." + quote("inbox_"+inbox) + " i WHERE i.message_id = q.message_id AND i.consumer = '" + name + "' AND i.run = 0 LIMIT 1) IS NOT NULL"
 	}
 	next := `(SELECT min(o.due) FROM (VALUES (0), (1), (2)) k (class)
-		CROSS JOIN LATERAL (SELECT due FROM ` + t + ` WHERE class = k.class AND dead_reason IS NULL AND due > statement_timestamp() ORDER BY class, due LIMIT 1) o) - clock_timestamp()`
+		CROSS JOIN LATERAL (SELECT due FROM ` + t + ` WHERE class = k.class AND dead_reason IS NULL AND due > statement_timestamp() AND due <= statement_timestamp() + interval '1 second' ORDER BY class, due LIMIT 1) o) - clock_timestamp()`
 	// A row is claimable when it has no lane or is the first living one of its lane.
 	head := `(c.lane IS NULL OR c.id = (SELECT h.id FROM ` + t + ` h WHERE h.lane = c.lane AND h.dead_reason IS NULL ORDER BY h.lane, h.id LIMIT 1))`
 	// statement_timestamp is stable and can be an index condition; clock_timestamp can't.

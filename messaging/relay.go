@@ -25,6 +25,7 @@ type relay struct {
 	queues  []string // that the service may send to
 	moveSQL string
 	size    int       // rows of the next batch, at most
+	floor   floor     // where the next batch may begin
 	daysAt  time.Time // when the day partitions were last looked after
 }
 
@@ -105,7 +106,7 @@ func (r *relay) learn(ctx context.Context, db *sqlx.DB) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, `
 		WITH moved AS (
-			DELETE FROM %[1]s WHERE id = ANY (ARRAY(SELECT id FROM %[1]s WHERE dead_reason IS NULL ORDER BY id LIMIT $1))
+			DELETE FROM %[1]s WHERE id = ANY (ARRAY(SELECT id FROM %[1]s WHERE dead_reason IS NULL AND id >= $2 ORDER BY id LIMIT $1))
 			RETURNING id, %[2]s, not_before)`, outbox, envelopeColumns)
 	counts := "0"
 	for i, q := range queues {
@@ -124,6 +125,7 @@ func (r *relay) learn(ctx context.Context, db *sqlx.DB) error {
 	}
 	fmt.Fprintf(&b, `
 		SELECT (SELECT count(*) FROM moved) AS moved,
+		       (SELECT coalesce(max(id), 0) FROM moved) AS last,
 		       (SELECT count(*) FROM moved m JOIN messaging.routes r ON r.kind = m.kind AND r.live) AS copies,
 		       (SELECT count(*) FROM moved m WHERE NOT EXISTS (SELECT FROM messaging.routes r WHERE r.kind = m.kind)
 		                                       AND NOT EXISTS (SELECT FROM messaging.events e WHERE e.kind = m.kind)) AS unroutable,
@@ -135,6 +137,7 @@ func (r *relay) learn(ctx context.Context, db *sqlx.DB) error {
 // moved is what the statement that moves a batch answers.
 type moved struct {
 	rows, copies, unroutable int
+	last                     int64   // the highest id moved, 0 when none was
 	counts                   []int64 // copies per queue; the first is a stopper
 }
 
@@ -201,6 +204,7 @@ func (r *relay) move(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("relay the outbox of %s: %w", r.bus.spec.Name, err)
 	}
+	r.floor.carried(m.last, time.Now())
 	r.bus.wakes.tell(m.hit(r.queues)...)
 	return m.rows, nil
 }
@@ -212,7 +216,7 @@ func (r *relay) moveBatch(ctx context.Context, c *pgx.Conn) (m moved, err error)
 	b.Queue(`BEGIN`)
 	b.Queue(`SET LOCAL synchronous_commit = off`)
 	b.Queue(lockRelaySQL, r.bus.spec.Name)
-	b.Queue(r.moveSQL, r.size)
+	b.Queue(r.moveSQL, r.size, r.floor.at(time.Now()))
 	res := c.SendBatch(ctx, &b)
 	err = func() error {
 		for range 3 {
@@ -220,7 +224,7 @@ func (r *relay) moveBatch(ctx context.Context, c *pgx.Conn) (m moved, err error)
 				return err
 			}
 		}
-		return res.QueryRow().Scan(&m.rows, &m.copies, &m.unroutable, &m.counts)
+		return res.QueryRow().Scan(&m.rows, &m.last, &m.copies, &m.unroutable, &m.counts)
 	}()
 	err = errors.Join(err, res.Close())
 	if err == nil {
@@ -279,7 +283,7 @@ func (r *relay) moveOne(ctx context.Context, tx *sqlx.Tx, hit map[string]bool) (
 		return 0, err
 	}
 	var m moved
-	err := tx.QueryRowxContext(ctx, r.moveSQL, 1).Scan(&m.rows, &m.copies, &m.unroutable, pgtype.NewMap().SQLScanner(&m.counts))
+	err := tx.QueryRowxContext(ctx, r.moveSQL, 1, 0).Scan(&m.rows, &m.last, &m.copies, &m.unroutable, pgtype.NewMap().SQLScanner(&m.counts))
 	if err == nil {
 		err = m.check()
 	}

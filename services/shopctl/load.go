@@ -24,7 +24,7 @@ type loadCommand struct {
 	Duration time.Duration `default:"20s" help:"Open: for how long."`
 	Burst    int           `xor:"mode" help:"Burst: how many orders."`
 	Clients  int           `default:"8" help:"Burst: how many clients."`
-	SKU      string        `default:"FILTER-01" name:"sku" help:"What they order."`
+	SKU      string        `name:"sku" help:"What they order (default: in turn, what there is plenty of)."`
 	Token    string        `default:"tok_ok" help:"How they pay."`
 	Patience time.Duration `default:"60s" help:"How long to wait, after the last order, for all to be confirmed or ended."`
 	JSON     bool          `name:"json" help:"Print the result as JSON."`
@@ -53,6 +53,7 @@ type loadResult struct {
 type loading struct {
 	cmd      loadCommand
 	client   *client.Client
+	skus     []string
 	mu       sync.Mutex
 	ids      []string
 	requests []time.Duration
@@ -72,6 +73,9 @@ func (c loadCommand) Run(ctx context.Context) error {
 	ready, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	if err := l.client.WaitReady(ready); err != nil {
+		return err
+	}
+	if err := l.choose(ctx); err != nil {
 		return err
 	}
 	started := time.Now()
@@ -102,6 +106,30 @@ func (c loadCommand) Run(ctx context.Context) error {
 	return errors.Join(err, waitErr)
 }
 
+// plenty is how many pieces of a product there must be for load to order it.
+const plenty = 1000
+
+// choose finds what to order.
+func (l *loading) choose(ctx context.Context) error {
+	if l.cmd.SKU != "" {
+		l.skus = []string{l.cmd.SKU}
+		return nil
+	}
+	products, err := l.client.Products(ctx)
+	if err != nil {
+		return err
+	}
+	for _, p := range products {
+		if p.Available >= plenty {
+			l.skus = append(l.skus, p.SKU)
+		}
+	}
+	if len(l.skus) == 0 {
+		return fmt.Errorf("the shop has no product with %d pieces or more: restock, or name one with --sku", plenty)
+	}
+	return nil
+}
+
 // progress tells how far the placing is, until the returned function is called.
 func (l *loading) progress() (stop func()) {
 	done := make(chan struct{})
@@ -127,10 +155,10 @@ func (l *loading) progress() (stop func()) {
 func (l *loading) place(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	l.sent.Add(1)
+	sku := l.skus[int(l.sent.Add(1))%len(l.skus)]
 	started := time.Now()
 	o, err := l.client.PlaceSurely(ctx, client.Placement{
-		Currency: "EUR", Lines: []client.Line{{SKU: l.cmd.SKU, Quantity: 1}}, PaymentToken: l.cmd.Token,
+		Currency: "EUR", Lines: []client.Line{{SKU: sku, Quantity: 1}}, PaymentToken: l.cmd.Token,
 		Customer: client.Customer{Name: "Load", Email: "load@example.com", Address: "1 Test Street"},
 	})
 	took := time.Since(started)

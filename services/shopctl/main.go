@@ -23,6 +23,7 @@ type commands struct {
 	Migrate migrateCommand `cmd:"" help:"Bring the database to what the services need: schemas, roles, queues, rights."`
 	Dead    deadCommand    `cmd:"" help:"Messages that were given up."`
 	Load    loadCommand    `cmd:"" help:"Place orders and measure how long they take."`
+	Bench   benchCommand   `cmd:"" help:"Measure the messaging layer and the shop, beside pgbench and what others would take instead."`
 }
 
 // database is how commands reach the database.
@@ -44,6 +45,7 @@ func main() {
 	defer stop()
 	var c commands
 	k := kong.Parse(&c, kong.Name("shopctl"), kong.Description("The operator's tool of the shop."), kong.UsageOnError(),
+		kong.Vars{"parts": partNames()},
 		kong.BindTo(ctx, (*context.Context)(nil)),
 		kong.Bind(boot.NewLog(boot.LogConfig{Level: slog.LevelInfo, Format: "text"})))
 	if err := k.Run(); err != nil {

@@ -28,7 +28,13 @@ type Config struct {
 	// Profile is a directory for CPU profiles of this process and the statements
 	// that took the server longest; "" = none. It costs a little speed.
 	Profile string
+
+	asked bool // for so many rounds, however long they take
 }
+
+// roundsLimit is when no further round is begun, unless so many were asked for:
+// the whole run is to take 15 minutes at most.
+const roundsLimit = 11 * time.Minute
 
 // Names of the parts besides the yardstick and the contenders.
 const (
@@ -67,7 +73,7 @@ func Run(ctx context.Context, cfg Config) (_ *Report, err error) {
 			return nil, fmt.Errorf("no part %q, only %s", name, strings.Join(Parts(), ", "))
 		}
 	}
-	if cfg.Rounds == 0 {
+	if cfg.asked = cfg.Rounds > 0; !cfg.asked {
 		cfg.Rounds = 3
 		if cfg.Quick {
 			cfg.Rounds = 1
@@ -121,7 +127,13 @@ func (r *run) all(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, done()) }()
+	started := time.Now()
 	for round := range r.cfg.Rounds {
+		if mean := time.Since(started) / time.Duration(max(1, round)); !r.cfg.asked && round > 0 && time.Since(started)+mean > roundsLimit {
+			r.tell("no time for round %d: this machine is slow or busy", round+1)
+			r.report.Rounds = round
+			break
+		}
 		r.tell("round %d of %d", round+1, r.cfg.Rounds)
 		if r.wants(partYardstick) {
 			if err := r.yardstick(ctx); err != nil {

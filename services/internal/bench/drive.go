@@ -18,7 +18,7 @@ type system interface {
 	// place stores a new order and returns its id, as the books know it. Several
 	// clients call it at once.
 	place(ctx context.Context) (id string, err error)
-	// clients is how many at once serve it best in a burst.
+	// clients is how many place orders at once in a burst.
 	clients() int
 	// pids are the processes whose CPU time is the system's, PostgreSQL's apart.
 	pids() []int

@@ -117,7 +117,7 @@ func startShop(ctx context.Context, b *base) (_ *shop, err error) {
 		OrdersURL: urls["orders"], PaymentsURL: urls["payments"], InventoryURL: urls["inventory"], NotificationsURL: urls["notifications"],
 	}, b.stand.log)
 	if err != nil {
-		return nil, errors.Join(err, s.end())
+		return nil, errors.Join(err, listeners["console"].Close(), s.end())
 	}
 	s.running++
 	go func() {

@@ -76,8 +76,8 @@ func (d *dbosShop) process(ctx dbos.DBOSContext, o order) (string, error) {
 	return "confirmed", nil
 }
 
-// place returns when the workflow has ended: so few run at once, which serves it
-// best in a burst.
+// place returns when the workflow has ended: so no more run at once than there are
+// clients.
 func (d *dbosShop) place(_ context.Context, o order) error {
 	handle, err := dbos.RunWorkflow(d.ctx, d.process, o)
 	if err != nil {

@@ -64,7 +64,7 @@ func startRiver(ctx context.Context, url string) (contender, error) {
 	r.client, err = river.NewClient(riverpgxv5.New(pool), &river.Config{
 		Queues:  map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: 100}},
 		Workers: workers,
-		// The default of 100 ms adds 200 ms to an order and is no faster in a burst.
+		// With the default of 100 ms an order takes some 200 ms more at a low rate.
 		FetchCooldown:     10 * time.Millisecond,
 		FetchPollInterval: 100 * time.Millisecond,
 		Logger:            log,

@@ -18,8 +18,8 @@ import (
 	_ "github.com/jackc/pgx/v5/stdlib"
 )
 
-// stockPoll is tuned: the default of a second a hop takes seconds per order, a
-// shorter one than this costs more than it gives.
+// stockPoll is shorter than the default of a second, with which an order takes
+// seconds: each of its hops waits for a poll.
 const stockPoll = 10 * time.Millisecond
 
 // stock is four services on watermill-sql, each sending through an outbox topic

@@ -66,9 +66,7 @@ func (s *Stack) strike(t *testing.T, service string, shop *shopping) strike {
 		if err := s.Pause(first(service)); err != nil {
 			t.Fatal(err)
 		}
-		// Frozen, it begins nothing any more; what it had sent to the database
-		// before is done in a moment.
-		time.Sleep(20 * time.Millisecond)
+		s.awaitStill(t, service)
 		if k.hit, k.messages = s.inHand(t, service, shop); k.hit != "" {
 			break
 		}
@@ -91,6 +89,25 @@ func (s *Stack) strike(t *testing.T, service string, shop *shopping) strike {
 	}
 	k.answer = since(k.restarted)
 	return k
+}
+
+// awaitStill returns when the database has done what a frozen service had sent
+// before: when nothing of it runs there any more, in several looks in a row, since
+// the server of a busy machine may not have read it yet.
+func (s *Stack) awaitStill(t *testing.T, service string) {
+	t.Helper()
+	for still := 0; still < 3; {
+		time.Sleep(15 * time.Millisecond)
+		var active int
+		err := s.Admin.GetContext(t.Context(), &active, `
+			SELECT count(*) FROM pg_stat_activity WHERE usename = 'orderflow_' || $1 AND state = 'active'`, service)
+		if err != nil {
+			t.Fatalf("look what the database does for %s: %v", service, err)
+		}
+		if still++; active > 0 {
+			still = 0
+		}
+	}
 }
 
 // inHand says what a frozen service has begun and not finished, "" for nothing,

@@ -56,6 +56,9 @@ func TestReadme(t *testing.T) {
 	if len(tour) < 8 {
 		t.Fatalf("the tour has %d blocks of commands, want 8 or more: has its form changed?", len(tour))
 	}
+	if _, err := exec.LookPath("curl"); err != nil {
+		t.Fatalf("the tour needs curl 7.84 or later (apt-get install curl): %v", err)
+	}
 	d := NewDemoHome(t).Start(t, "--orders", "0")
 	var script strings.Builder
 	for i, e := range tour {

@@ -44,7 +44,9 @@
 // every order. The relay takes an advisory lock in a statement of its own, then
 // moves a batch in one statement, in id order: queue ids follow too. A row that
 // can't be moved is marked dead and stops nobody. A kind whose route isn't known
-// to this process makes it learn the routes anew and move nothing meanwhile.
+// to this process makes it learn the routes anew and move nothing meanwhile. Like
+// a claim it begins to read behind what it has carried (floor.go), and once per
+// second from the beginning.
 //
 // Queue. One table per queue. The column due alone is visibility, delay, backoff
 // and end of lease. A row is claimable when it is due and has no lane, or is the
@@ -60,7 +62,9 @@
 // at its second attempt, and one that takes over a second. Leased queues (handlers
 // that talk to the outside): each message by itself, its lease renewed until the
 // handler's deadline; what the handler returns runs in the acknowledging
-// transaction, whose first statement is the ack, so that the token guards it.
+// transaction, which rolls back when the token has gone. In both, writes that
+// nobody reads (Tx.Queue), trace, ack and outbox go to the server in one round
+// trip before the commit.
 //
 // What is no fault of the message doesn't count as an attempt: serialisation
 // failures, deadlocks, a lost connection, shutdown, and what the handler marks as
@@ -68,8 +72,8 @@
 // decide when the lease is over.
 //
 // Wake-ups. The own relay is woken by a channel after commit; consumers by a
-// NOTIFY that the relay sends by itself after its commit (inside a writing
-// transaction it would make all commits of the server queue up). A consumer that
+// NOTIFY of its own after the relay's commit, at once and then at most every 2 ms
+// (inside a writing transaction it would make all commits of the server queue up). A consumer that
 // leaves work behind rings for the next. Polling once a second covers what is lost.
 //
 // Commits that only move messages (relay, claim, nack, lease) don't wait for the

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -15,16 +14,11 @@ import (
 	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
 
-	"example.com/orderflow/inventory"
 	"example.com/orderflow/messaging"
-	"example.com/orderflow/notifications"
-	"example.com/orderflow/orders"
-	"example.com/orderflow/payments"
 	"example.com/orderflow/services/internal/boot"
 	"example.com/orderflow/services/internal/client"
 	"example.com/orderflow/services/internal/console"
-	"example.com/orderflow/services/internal/paysim"
-	specs "example.com/orderflow/services/internal/shop"
+	product "example.com/orderflow/services/internal/shop"
 )
 
 // productBooks are those of the product's own tables.
@@ -62,15 +56,6 @@ var shopEnvironment = map[string]string{
 	"ORDERS_FULFILLING_DEADLINE": "1h",
 }
 
-// shopConfig is the settings of the services.
-type shopConfig struct {
-	Orders        orders.Config
-	Payments      payments.Config
-	Inventory     inventory.Config
-	Notifications notifications.Config
-	Paysim        paysim.Config
-}
-
 // shop is the whole product at work in this process, as the demo runs it.
 type shop struct {
 	client  *client.Client
@@ -82,7 +67,7 @@ type shop struct {
 
 // startShop migrates b's database, stocks it and opens the shop.
 func startShop(ctx context.Context, b *base) (_ *shop, err error) {
-	if err := messaging.Migrate(ctx, b.db, b.stand.log, nil, specs.Specs()...); err != nil {
+	if err := messaging.Migrate(ctx, b.db, b.stand.log, nil, product.Specs()...); err != nil {
 		return nil, err
 	}
 	if err := stockShop(ctx, b.db); err != nil {
@@ -91,7 +76,7 @@ func startShop(ctx context.Context, b *base) (_ *shop, err error) {
 	if err := b.settle(ctx); err != nil {
 		return nil, err
 	}
-	var cfg shopConfig
+	var cfg product.Config
 	if err := env.ParseWithOptions(&cfg, env.Options{Environment: shopEnvironment}); err != nil {
 		return nil, fmt.Errorf("settings of the shop: %w", err)
 	}
@@ -107,11 +92,11 @@ func startShop(ctx context.Context, b *base) (_ *shop, err error) {
 	cfg.Payments.ProviderURL = urls["paysim"]
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	s := &shop{client: client.New(urls["orders"], "bench"), db: b.db, cancel: cancel, ended: make(chan error, len(listeners))}
-	builds := shopBuilds(cfg)
-	for _, spec := range specs.Specs() {
-		settings := boot.Config{DatabaseURL: b.dsn(spec.Name), Pool: 16, Consumers: 2, Listener: listeners[spec.Name]}
+	for _, service := range product.Services(cfg) {
+		name := service.Spec.Name
+		settings := boot.Config{DatabaseURL: b.dsn(name), Pool: 16, Consumers: 2, Listener: listeners[name]}
 		s.running++
-		go func() { s.ended <- boot.Run(running, settings, spec, b.stand.log, builds[spec.Name]) }()
+		go func() { s.ended <- boot.Run(running, settings, service.Spec, b.stand.log, service.Build) }()
 	}
 	front, err := console.New(console.Config{
 		OrdersURL: urls["orders"], PaymentsURL: urls["payments"], InventoryURL: urls["inventory"], NotificationsURL: urls["notifications"],
@@ -132,26 +117,6 @@ func startShop(ctx context.Context, b *base) (_ *shop, err error) {
 		return nil, errors.Join(err, s.end())
 	}
 	return s, nil
-}
-
-func shopBuilds(cfg shopConfig) map[string]boot.Build {
-	return map[string]boot.Build{
-		"orders": func(db *sqlx.DB, bus *messaging.Bus, log *slog.Logger) (boot.Service, error) {
-			return orders.New(cfg.Orders, db, bus, log)
-		},
-		"payments": func(db *sqlx.DB, bus *messaging.Bus, log *slog.Logger) (boot.Service, error) {
-			return payments.New(cfg.Payments, db, bus, log)
-		},
-		"inventory": func(db *sqlx.DB, bus *messaging.Bus, log *slog.Logger) (boot.Service, error) {
-			return inventory.New(cfg.Inventory, db, bus, log)
-		},
-		"notifications": func(db *sqlx.DB, bus *messaging.Bus, log *slog.Logger) (boot.Service, error) {
-			return notifications.New(cfg.Notifications, db, bus, log)
-		},
-		"paysim": func(db *sqlx.DB, _ *messaging.Bus, log *slog.Logger) (boot.Service, error) {
-			return paysim.New(cfg.Paysim, db, log), nil
-		},
-	}
 }
 
 // stockShop gives the shop as many products as the yardstick has.
@@ -202,7 +167,7 @@ func (s *shop) end() error {
 // shopMessages counts the messages that nobody has handled.
 var shopMessages = func() string {
 	var parts []string
-	for _, s := range specs.Specs() {
+	for _, s := range product.Specs() {
 		if len(s.Sends)+len(s.Speaks) > 0 {
 			parts = append(parts, `(SELECT count(*) FROM messaging.outbox_`+s.Name+`)`)
 		}

@@ -70,6 +70,13 @@ type panicked struct{ value any }
 
 func (p panicked) Error() string { return fmt.Sprintf("panic: %v", p.value) }
 
+// catch makes a panic of the function that defers it that function's error.
+func catch(err *error) {
+	if r := recover(); r != nil {
+		*err = panicked{r}
+	}
+}
+
 // countsAsAttempt reports whether a failure is the message's own. What the
 // database or the process did to it (serialisation, deadlock, restart, too many
 // connections, a lost connection, shutdown) is not, unless one of our own

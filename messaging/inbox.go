@@ -37,11 +37,7 @@ func (b *Bus) preload(ctx context.Context, tx *Tx, queue string, list []claimed)
 }
 
 func runPreload(ctx context.Context, tx *Tx, f preload, list []Message) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = panicked{r}
-		}
-	}()
+	defer catch(&err)
 	return f(ctx, tx, list)
 }
 

@@ -134,11 +134,7 @@ func (c *consumer) record(m claimed, d *delivery) error {
 	ctx, cancel := context.WithTimeout(c.base, c.table.limits.alone)
 	defer cancel()
 	b := c.sub.bus
-	var spec Spec
-	if b != nil {
-		spec = b.spec
-	}
-	tx, err := beginTx(ctx, c.sub.cfg.DB, spec, m.Message)
+	tx, err := beginTx(ctx, c.sub.cfg.DB, c.sub.spec(), m.Message)
 	if err != nil {
 		return err
 	}
@@ -168,10 +164,6 @@ func (c *consumer) record(m claimed, d *delivery) error {
 }
 
 func runRecord(ctx context.Context, tx *Tx, f Record) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = panicked{r}
-		}
-	}()
+	defer catch(&err)
 	return f(ctx, tx)
 }

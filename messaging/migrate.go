@@ -161,7 +161,7 @@ func ensureRole(ctx context.Context, db *sqlx.DB, s Spec, password string) error
 }
 
 // declare makes tables, routes and rights of what specs declare, in one
-// transaction, and notes each service's version last.
+// transaction, which notes each service's version.
 func declare(ctx context.Context, db *sqlx.DB, specs []Spec) (err error) {
 	tx, err := db.BeginTxx(ctx, nil)
 	if err != nil {
@@ -180,19 +180,7 @@ func declare(ctx context.Context, db *sqlx.DB, specs []Spec) (err error) {
 			}
 		}
 	}
-	senders, err := declaredBefore(ctx, tx)
-	if err != nil {
-		return err
-	}
-	for _, s := range senders { // to the queues that have come since
-		if err := grantTargets(ctx, tx, s); err != nil {
-			return err
-		}
-	}
 	for _, s := range specs {
-		if err := grantTargets(ctx, tx, s); err != nil {
-			return err
-		}
 		version, err := latest(s)
 		if err != nil {
 			return err
@@ -210,16 +198,25 @@ func declare(ctx context.Context, db *sqlx.DB, specs []Spec) (err error) {
 			return fmt.Errorf("note the version of service %s: %w", s.Name, err)
 		}
 	}
+	senders, err := declaredServices(ctx, tx)
+	if err != nil {
+		return err
+	}
+	for _, s := range senders {
+		if err := grantTargets(ctx, tx, s); err != nil {
+			return err
+		}
+	}
 	if err := tx.Commit(); err != nil {
 		return fmt.Errorf("declare services: %w", err)
 	}
 	return nil
 }
 
-// declaredBefore lists the services that were declared at any time, with what
+// declaredServices lists the services that were declared at any time, with what
 // they send and speak. A new subscriber may be migrated without its speakers:
 // a relay that may not write to one of its queues carries nothing at all.
-func declaredBefore(ctx context.Context, q sqlx.QueryerContext) ([]Spec, error) {
+func declaredServices(ctx context.Context, q sqlx.QueryerContext) ([]Spec, error) {
 	var rows []struct{ Name, Declaration string }
 	if err := sqlx.SelectContext(ctx, q, &rows, `SELECT name, declaration FROM messaging.services ORDER BY name`); err != nil {
 		return nil, fmt.Errorf("list the declared services: %w", err)

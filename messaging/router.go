@@ -40,12 +40,8 @@ func (b *Bus) dispatch(w *message.Message) (err error) {
 	if d == nil {
 		return fmt.Errorf("message %s came from no queue of ours", w.UUID)
 	}
-	defer func() {
-		if r := recover(); r != nil {
-			err = panicked{r}
-		}
-		d.err = err
-	}()
+	defer func() { d.err = err }()
+	defer catch(&err)
 	h, ok := b.handlers[d.message.Kind]
 	if !ok {
 		return Permanent(fmt.Errorf("service %s doesn't know %s; upgrade it, then redrive", b.spec.Name, d.message.Kind))

@@ -34,11 +34,7 @@ func (b *Bus) Schedule(name string, work func(context.Context, *Tx) (time.Durati
 // once runs the work once and returns how long until the next run. It is finished
 // when ctx ends meanwhile: it is short.
 func (s *schedule) once(ctx context.Context, b *Bus) (wait time.Duration, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = panicked{r}
-		}
-	}()
+	defer catch(&err)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), b.cfg.limits.lease)
 	defer cancel()
 	err = b.InTx(ctx, func(ctx context.Context, tx *Tx) error {

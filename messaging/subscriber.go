@@ -67,6 +67,14 @@ func NewSubscriber(cfg SubscriberConfig) *Subscriber {
 	return &Subscriber{cfg: cfg, wakes: newWakes(), closing: make(chan struct{})}
 }
 
+// spec is the service whose Bus is on top, the zero Spec without one.
+func (s *Subscriber) spec() Spec {
+	if s.bus == nil {
+		return Spec{}
+	}
+	return s.bus.spec
+}
+
 // ErrClosed is returned by Subscribe on a closed Subscriber.
 var ErrClosed = errors.New("subscriber is closed")
 
@@ -80,12 +88,8 @@ func (s *Subscriber) Subscribe(ctx context.Context, queue string) (<-chan *messa
 		return nil, fmt.Errorf("subscribe to %s: %w", queue, ErrClosed)
 	}
 	stop, cancel := context.WithCancel(ctx)
-	inbox := ""
-	if s.bus != nil {
-		inbox = s.bus.spec.Name
-	}
 	c := &consumer{
-		sub: s, table: newQueueTable(s.cfg.DB, queue, inbox, s.cfg.limits), bell: s.wakes.bell(queue),
+		sub: s, table: newQueueTable(s.cfg.DB, queue, s.spec().Name, s.cfg.limits), bell: s.wakes.bell(queue),
 		base: context.WithoutCancel(ctx), stop: stop, out: make(chan *message.Message),
 		suspects: make(chan struct{}, 1),
 	}

@@ -114,11 +114,7 @@ func (c *consumer) attempt(list []claimed) (done, culprit int, err error) {
 	if len(list) == 1 {
 		limit = c.table.limits.alone
 	}
-	var spec Spec
-	if b != nil {
-		spec = b.spec
-	}
-	tx, err := beginTx(ctx, c.sub.cfg.DB, spec, Message{})
+	tx, err := beginTx(ctx, c.sub.cfg.DB, c.sub.spec(), Message{})
 	if err != nil {
 		return 0, -1, err
 	}

@@ -175,7 +175,7 @@ func declare(ctx context.Context, db *sqlx.DB, specs []Spec) (err error) {
 			}
 		}
 		for _, q := range s.Queues {
-			if err := route(ctx, tx, q); err != nil {
+			if err := route(ctx, tx, s, q); err != nil {
 				return err
 			}
 		}
@@ -255,7 +255,7 @@ func declaration(s Spec) []string {
 	if !s.messages() {
 		return list
 	}
-	list = append(list, `GRANT SELECT ON messaging.routes, messaging.events TO `+role)
+	list = append(list, `GRANT SELECT ON messaging.routes, messaging.events, messaging.queues TO `+role)
 	if len(s.Sends)+len(s.Speaks) > 0 {
 		list = append(list,
 			fmt.Sprintf(`SELECT messaging.ensure_outbox('%s')`, s.Name),
@@ -286,9 +286,18 @@ func declaration(s Spec) []string {
 	return list
 }
 
-// route makes the routes of queue q what its Spec says.
-func route(ctx context.Context, tx *sqlx.Tx, q Queue) error {
+// route makes the routes of queue q, and what is known of it, what the Spec of
+// its service says.
+func route(ctx context.Context, tx *sqlx.Tx, s Spec, q Queue) error {
 	_, err := tx.ExecContext(ctx, `
+		INSERT INTO messaging.queues (name, service, leased) VALUES ($1, $2, $3)
+		ON CONFLICT (name) DO UPDATE SET service = EXCLUDED.service, leased = EXCLUDED.leased
+		WHERE (queues.service, queues.leased) IS DISTINCT FROM (EXCLUDED.service, EXCLUDED.leased)`,
+		q.Name, s.Name, q.Mode == Leased)
+	if err != nil {
+		return fmt.Errorf("note queue %s: %w", q.Name, err)
+	}
+	_, err = tx.ExecContext(ctx, `
 		WITH gone AS (DELETE FROM messaging.routes WHERE queue = $1 AND NOT kind = ANY($2))
 		INSERT INTO messaging.routes (queue, kind) SELECT $1, unnest($2::text[]) ON CONFLICT DO NOTHING`, q.Name, q.Kinds)
 	if err != nil {

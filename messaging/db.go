@@ -1,6 +1,7 @@
 package messaging
 
 import (
+	"database/sql"
 	"fmt"
 	"time"
 
@@ -35,7 +36,7 @@ func OpenDB(dsn, name string, size int) (*sqlx.DB, error) {
 	} {
 		cfg.RuntimeParams[key] = value
 	}
-	db := sqlx.NewDb(stdlib.OpenDB(*cfg), "pgx")
+	db := sqlx.NewDb(sql.OpenDB(connector{stdlib.GetConnector(*cfg)}), "pgx")
 	db.SetMaxOpenConns(size)
 	db.SetMaxIdleConns(size)
 	db.SetConnMaxIdleTime(5 * time.Minute)

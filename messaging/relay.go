@@ -20,13 +20,14 @@ import (
 // lets one relay of the service work at a time, so that the order of an outbox
 // becomes the order of every queue.
 type relay struct {
-	bus     *Bus
-	bell    chan struct{}
-	queues  []string // that the service may send to
-	moveSQL string
-	size    int       // rows of the next batch, at most
-	floor   floor     // where the next batch may begin
-	daysAt  time.Time // when the day partitions were last looked after
+	bus      *Bus
+	bell     chan struct{}
+	queues   []string // that the service may send to
+	channels []string // their NOTIFY channels
+	moveSQL  string
+	size     int       // rows of the next batch, at most
+	floor    floor     // where the next batch may begin
+	daysAt   time.Time // when the day partitions were last looked after
 }
 
 func newRelay(b *Bus) *relay {
@@ -124,35 +125,27 @@ func (r *relay) learn(ctx context.Context, db *sqlx.DB) error {
 			quote("log_"+r.bus.spec.Name), envelopeColumns, prefixed("m.", envelopeColumns))
 	}
 	fmt.Fprintf(&b, `
-		SELECT (SELECT count(*) FROM moved) AS moved,
-		       (SELECT coalesce(max(id), 0) FROM moved) AS last,
-		       (SELECT count(*) FROM moved m JOIN messaging.routes r ON r.kind = m.kind AND r.live) AS copies,
-		       (SELECT count(*) FROM moved m WHERE NOT EXISTS (SELECT FROM messaging.routes r WHERE r.kind = m.kind)
-		                                       AND NOT EXISTS (SELECT FROM messaging.events e WHERE e.kind = m.kind)) AS unroutable,
-		       ARRAY[%s]::bigint[] AS counts`, counts)
+		SELECT (SELECT count(*) FROM moved), (SELECT coalesce(max(id), 0) FROM moved), t.counts,
+		       set_config('orderflow.told', (SELECT coalesce(string_agg(q, ','), '') FROM unnest($3::text[], t.counts[2:]) AS u (q, n) WHERE n > 0), false),
+		       messaging.all_carried(
+		           (SELECT count(*) FROM moved m JOIN messaging.routes r ON r.kind = m.kind AND r.live) - (SELECT sum(n) FROM unnest(t.counts) n)::bigint,
+		           (SELECT count(*) FROM moved m WHERE NOT EXISTS (SELECT FROM messaging.routes r WHERE r.kind = m.kind)
+		                                           AND NOT EXISTS (SELECT FROM messaging.events e WHERE e.kind = m.kind)))
+		FROM (SELECT ARRAY[%s]::bigint[] AS counts) t
+		WHERE `+noWait, counts)
 	r.queues, r.moveSQL = queues, b.String()
+	r.channels = make([]string, len(queues))
+	for i, q := range queues {
+		r.channels[i] = wakeChannel(q)
+	}
 	return nil
 }
 
 // moved is what the statement that moves a batch answers.
 type moved struct {
-	rows, copies, unroutable int
-	last                     int64   // the highest id moved, 0 when none was
-	counts                   []int64 // copies per queue; the first is a stopper
-}
-
-// check returns why the batch must not be committed, nil when it may.
-func (m moved) check() error {
-	if m.unroutable > 0 {
-		return errUnroutable
-	}
-	for _, n := range m.counts {
-		m.copies -= int(n)
-	}
-	if m.copies != 0 {
-		return errNewRoutes
-	}
-	return nil
+	rows   int
+	last   int64   // the highest id moved, 0 when none was
+	counts []int64 // copies per queue; the first is a stopper
 }
 
 // hit lists the queues that got something.
@@ -163,6 +156,17 @@ func (m moved) hit(queues []string) (list []string) {
 		}
 	}
 	return list
+}
+
+// refusal is err, or what it stands for when the batch was refused as a whole.
+func refusal(err error) error {
+	switch sqlState(err) {
+	case stateUnroutable:
+		return errUnroutable
+	case stateNewRoutes:
+		return errNewRoutes
+	}
+	return err
 }
 
 func prefixed(prefix, columns string) string {
@@ -187,8 +191,10 @@ func (r *relay) move(ctx context.Context) (int, error) {
 		}
 	}
 	var m moved
+	var told bool
 	move := func(c *pgx.Conn) (err error) {
-		m, err = r.moveBatch(ctx, c)
+		told = r.bus.wakes.mayTell()
+		m, err = r.moveBatch(ctx, c, told)
 		return err
 	}
 	err := onConn(ctx, r.bus.db, move)
@@ -205,40 +211,46 @@ func (r *relay) move(ctx context.Context) (int, error) {
 		return 0, fmt.Errorf("relay the outbox of %s: %w", r.bus.spec.Name, err)
 	}
 	r.floor.carried(m.last, time.Now())
-	r.bus.wakes.tell(m.hit(r.queues)...)
+	if !told {
+		r.bus.wakes.tell(m.hit(r.queues)...)
+	}
 	return m.rows, nil
 }
 
-// moveBatch moves a batch. The lock is a statement of its own: the next one's
-// snapshot then sees all that the relay before us has done.
-func (r *relay) moveBatch(ctx context.Context, c *pgx.Conn) (m moved, err error) {
+// moveBatch moves a batch, all in one round trip. The lock is a statement of its
+// own: the next one's snapshot then sees all that the relay before us has done.
+// With tell the receivers are woken by a NOTIFY of its own after the COMMIT: inside
+// a transaction that writes, it would make all commits of the server wait in line.
+func (r *relay) moveBatch(ctx context.Context, c *pgx.Conn, tell bool) (m moved, err error) {
 	var b pgx.Batch
 	b.Queue(`BEGIN`)
-	b.Queue(`SET LOCAL synchronous_commit = off`)
 	b.Queue(lockRelaySQL, r.bus.spec.Name)
-	b.Queue(r.moveSQL, r.size, r.floor.at(time.Now()))
+	b.Queue(r.moveSQL, r.size, r.floor.at(time.Now()), r.channels)
+	b.Queue(`COMMIT`)
+	if tell {
+		b.Queue(`SELECT pg_notify(c, '') FROM unnest(string_to_array(nullif(current_setting('orderflow.told', true), ''), ',')) c`)
+	}
 	res := c.SendBatch(ctx, &b)
 	err = func() error {
-		for range 3 {
+		for range 2 {
 			if _, err := res.Exec(); err != nil {
 				return err
 			}
 		}
-		return res.QueryRow().Scan(&m.rows, &m.last, &m.copies, &m.unroutable, &m.counts)
+		return res.QueryRow().Scan(&m.rows, &m.last, &m.counts, nil, nil)
 	}()
-	err = errors.Join(err, res.Close())
-	if err == nil {
-		err = m.check()
+	if cerr := res.Close(); err == nil {
+		err = cerr
 	}
 	if err != nil {
+		err = refusal(err)
 		if !c.IsClosed() && c.PgConn().TxStatus() != 'I' {
 			_, rerr := c.Exec(ctx, `ROLLBACK`)
 			err = errors.Join(err, rerr)
 		}
 		return moved{}, err
 	}
-	_, err = c.Exec(ctx, `COMMIT`)
-	return m, err
+	return m, nil
 }
 
 // lockRelaySQL waits for the other relays of the service.
@@ -283,10 +295,9 @@ func (r *relay) moveOne(ctx context.Context, tx *sqlx.Tx, hit map[string]bool) (
 		return 0, err
 	}
 	var m moved
-	err := tx.QueryRowxContext(ctx, r.moveSQL, 1, 0).Scan(&m.rows, &m.last, &m.copies, &m.unroutable, pgtype.NewMap().SQLScanner(&m.counts))
-	if err == nil {
-		err = m.check()
-	}
+	var told string
+	var void any
+	err := refusal(tx.QueryRowxContext(ctx, r.moveSQL, 1, 0, r.channels).Scan(&m.rows, &m.last, pgtype.NewMap().SQLScanner(&m.counts), &told, &void))
 	if err == nil {
 		for _, q := range m.hit(r.queues) {
 			hit[q] = true

@@ -48,12 +48,10 @@ const claimColumns = `q.id, q.message_id::text, q.kind, q.schema_version, coales
 	q.token, clock_timestamp(), q.dead_reason IS NOT NULL, `
 
 // newQueueTable returns the SQL of queue name. inbox is the service whose inbox
-// tells what was handled before, "" when none does.
-//
-// A claim may ask that in its own snapshot: the row of a message that was handled
-// is gone with the same commit, so only another copy of the message can be there
-// to be claimed, and should two copies be handled at the same time, the inbox's
-// key lets one of them commit.
+// tells what was handled before, "" when none does or nobody needs to know when
+// claiming: a row that was handled is gone with the same commit, so only another
+// copy of the message can be there, and the inbox's key keeps that from having an
+// effect. A consumer who is about to talk to the outside wants to know before.
 //
 // A plan is made once, most often while the queue is empty, and has to serve a
 // million rows: so rows are found by id = ANY (…) or by a scalar subquery, which

@@ -88,8 +88,12 @@ func (s *Subscriber) Subscribe(ctx context.Context, queue string) (<-chan *messa
 		return nil, fmt.Errorf("subscribe to %s: %w", queue, ErrClosed)
 	}
 	stop, cancel := context.WithCancel(ctx)
+	inbox := ""
+	if s.cfg.Mode == Leased {
+		inbox = s.spec().Name
+	}
 	c := &consumer{
-		sub: s, table: newQueueTable(s.cfg.DB, queue, s.spec().Name, s.cfg.limits), bell: s.wakes.bell(queue),
+		sub: s, table: newQueueTable(s.cfg.DB, queue, inbox, s.cfg.limits), bell: s.wakes.bell(queue),
 		base: context.WithoutCancel(ctx), stop: stop, out: make(chan *message.Message),
 		suspects: make(chan struct{}, 1),
 	}

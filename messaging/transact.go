@@ -69,6 +69,11 @@ func (c *consumer) handle(list []claimed) (returned int) {
 				c.giveBack(list, 0)
 				return len(list)
 			}
+		case errors.Is(err, errHandled):
+			if !c.markHandled(list[:n]) {
+				c.giveBack(list, pause())
+				return 0
+			}
 		case errors.Is(err, errUnknownOutcome):
 			// Safe whether it happened, happens yet or not: what was acknowledged isn't
 			// there to be given back, and what is given back can't be acknowledged.
@@ -93,6 +98,25 @@ func (c *consumer) handle(list []claimed) (returned int) {
 		}
 	}
 	return 0
+}
+
+// markHandled marks those of list that the inbox has and reports whether there
+// were any.
+func (c *consumer) markHandled(list []claimed) bool {
+	ids := make([]string, len(list))
+	for i, m := range list {
+		ids[i] = m.ID
+	}
+	ctx, cancel := context.WithTimeout(c.base, time.Second)
+	defer cancel()
+	set, err := c.sub.bus.handled(ctx, c.table.name, ids)
+	if err != nil {
+		c.sub.cfg.Log.Warn("batch will be tried again", "topic", c.table.name, "err", err)
+	}
+	for i, m := range list {
+		list[i].handled = m.handled || set[m.ID]
+	}
+	return len(set) > 0
 }
 
 // putAside has a message that is too slow for a batch tried again at once, and
@@ -128,15 +152,17 @@ func (c *consumer) attempt(list []claimed) (done, culprit int, err error) {
 	started := time.Now()
 	size := 0
 	var trace []traced
+	in := map[string]bool{} // ids in this transaction: what comes twice is handled once
 	for i, m := range list {
 		if i > 0 && (time.Since(started) > c.table.limits.batchTime || size+len(m.Payload) > c.table.limits.batchBytes) {
 			break
 		}
 		size += len(m.Payload)
-		if m.handled {
+		if m.handled || b != nil && in[m.ID] {
 			done++
 			continue
 		}
+		in[m.ID] = true
 		tx.cause, tx.ignored, tx.index = m.Message, "", i
 		d := &delivery{message: m.Message, tx: tx}
 		err := c.offer(ctx, d, limit)

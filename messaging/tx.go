@@ -52,7 +52,7 @@ func (w write) values() []any {
 type rows []reflect.Value
 
 func (r *rows) add(values []any) {
-	if *r == nil {
+	if len(*r) == 0 {
 		for _, v := range values {
 			*r = append(*r, reflect.MakeSlice(reflect.SliceOf(reflect.TypeOf(v)), 0, 16))
 		}

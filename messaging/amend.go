@@ -171,9 +171,11 @@ func (o *Operator) findDead(ctx context.Context, messageID, queue string) (t dea
 	}
 	for _, x := range tables {
 		var found []int64
-		err := o.db.SelectContext(ctx, &found, `SELECT id FROM `+x.chosen()+` ORDER BY id`, f.args(0, math.MaxInt64)...)
-		if err != nil {
-			return t, nil, fmt.Errorf("look for it in %s: %w", x.queue, err)
+		for l, err := range o.dead(ctx, x, `id, dead_reason`, f, 0, math.MaxInt64, deadWindow) {
+			if err != nil {
+				return t, nil, err
+			}
+			found = append(found, l.Row)
 		}
 		if len(found) == 0 {
 			continue

@@ -3,6 +3,7 @@ package messaging
 import (
 	"cmp"
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"iter"
@@ -140,6 +141,11 @@ func (f DeadFilter) args(after, last int64) []any {
 	return []any{after, last, f.Kind, f.Producer, nullable(f.OrderID), f.MessageIDs, longestWord(f.Reason), age(f.OlderThan), age(f.YoungerThan)}
 }
 
+// all reports whether f chooses all letters of a queue.
+func (f DeadFilter) all() bool {
+	return f.MessageIDs == nil && f.Kind+f.Reason+f.Producer+f.OrderID == "" && f.OlderThan == 0 && f.YoungerThan == 0
+}
+
 // matches tells what the server can't: whether reason is of the filter's group.
 func (f DeadFilter) matches(reason string) bool {
 	return f.Reason == "" || strings.Contains(reason, f.Reason) || reasonGroup(reason) == f.Reason
@@ -203,18 +209,52 @@ func tables(ctx context.Context, db *sqlx.DB, prefix string) ([]string, error) {
 	return names, nil
 }
 
-// dead reads the letters of t that f chooses between two rows, in the order of
-// rows, up to chunk with a statement: none of them lasts long, however many
-// there are.
-func (o *Operator) dead(ctx context.Context, t deadTable, columns string, f DeadFilter, after, last int64, chunk int) iter.Seq2[DeadLetter, error] {
+// How many dead letters a statement looks at, at most, so that none lasts long
+// however many there are.
+const (
+	deadWindow = 10_000
+	pageWindow = 2_000 // where what is found is looked at in full
+)
+
+// windows parts the dead letters of t between two rows into runs of up to size
+// letters, whatever a filter says of them, and yields the last row of each. The
+// statement reads the index of the dead in its order: with a filter in it, or the
+// letters themselves, the planner may sort all of them for every window.
+func (o *Operator) windows(ctx context.Context, t deadTable, after, last int64, size int) iter.Seq2[int64, error] {
+	return func(yield func(int64, error) bool) {
+		for n := size; n == size; {
+			var end int64
+			err := o.db.QueryRowxContext(ctx, t.window(), after, last, size).Scan(&n, &end)
+			if err != nil {
+				yield(0, fmt.Errorf("look for dead letters of %s: %w", t.queue, err))
+				return
+			}
+			if n == 0 || !yield(end, nil) {
+				return
+			}
+			after = end
+		}
+	}
+}
+
+// window counts the next $3 dead letters between the rows $1 and $2 and finds the last of them.
+func (t deadTable) window() string {
+	return `SELECT count(*), coalesce(max(id), 0) FROM (
+		SELECT id FROM ` + t.table + `
+		WHERE dead_reason IS NOT NULL AND id > $1 AND id <= $2
+		ORDER BY id
+		LIMIT $3) w`
+}
+
+// dead reads columns of the letters of t that f chooses between two rows, in the
+// order of rows, those of a window at a time.
+func (o *Operator) dead(ctx context.Context, t deadTable, columns string, f DeadFilter, after, last int64, window int) iter.Seq2[DeadLetter, error] {
 	return func(yield func(DeadLetter, error) bool) {
-		for {
-			list := []DeadLetter{}
-			err := o.db.SelectContext(ctx, &list, `
-				SELECT `+columns+`
-				FROM `+t.chosen()+`
-				ORDER BY id
-				LIMIT $10`, append(f.args(after, last), chunk)...)
+		for end, err := range o.windows(ctx, t, after, last, window) {
+			var list []DeadLetter
+			if err == nil {
+				err = o.db.SelectContext(ctx, &list, `SELECT `+columns+` FROM `+t.chosen()+` ORDER BY id`, f.args(after, end)...)
+			}
 			if err != nil {
 				yield(DeadLetter{}, fmt.Errorf("read the dead letters of %s: %w", t.queue, err))
 				return
@@ -223,17 +263,11 @@ func (o *Operator) dead(ctx context.Context, t deadTable, columns string, f Dead
 				if f.matches(l.Reason) && !yield(l, nil) {
 					return
 				}
-				after = l.Row
 			}
-			if len(list) < chunk {
-				return
-			}
+			after = end
 		}
 	}
 }
-
-// groupChunk is how many letters DeadGroups reads with a statement.
-const groupChunk = 10_000
 
 // DeadGroups puts the dead letters that f chooses into groups of one queue, kind
 // and reason, where reasons that differ only in ids, numbers and quoted values
@@ -251,7 +285,7 @@ func (o *Operator) DeadGroups(ctx context.Context, f DeadFilter) ([]DeadGroup, e
 	index := map[key]int{}
 	for _, t := range tables {
 		columns := `id, message_id::text, kind, ` + t.died + ` AS died_at, dead_reason`
-		for l, err := range o.dead(ctx, t, columns, f, 0, math.MaxInt64, groupChunk) {
+		for l, err := range o.dead(ctx, t, columns, f, 0, math.MaxInt64, deadWindow) {
 			if err != nil {
 				return nil, err
 			}
@@ -307,11 +341,11 @@ func (o *Operator) DeadLetters(ctx context.Context, f DeadFilter, after string, 
 			row = 0
 		}
 		// One more than is returned tells whether there are more.
-		chunk := limit - len(list) + 1
-		if f.Reason != "" {
-			chunk = max(chunk, 1000) // some of them will be passed over
+		window := limit - len(list) + 1
+		if !f.all() {
+			window = max(window, pageWindow)
 		}
-		for l, err := range o.dead(ctx, t, t.columns(), f, row, math.MaxInt64, chunk) {
+		for l, err := range o.dead(ctx, t, t.columns(), f, row, math.MaxInt64, window) {
 			if err != nil {
 				return nil, "", err
 			}
@@ -358,20 +392,32 @@ func (o *Operator) DeadMessages(ctx context.Context, messageID, queue string) ([
 	}
 	all := []DeadMessage{}
 	for _, t := range tables {
-		var list []DeadMessage
-		err := o.db.SelectContext(ctx, &list, `
-			SELECT `+t.columns()+`, payload,
-			       (SELECT count(*) FROM messaging.actions a
-			        WHERE a.action = '`+actionRedrive+`' AND a.queue = `+literal(t.queue)+` AND a.detail->'rows' @> to_jsonb(d.id)) AS redrives
-			FROM `+t.chosen()+`
-			ORDER BY id`, f.args(0, math.MaxInt64)...)
-		if err != nil {
-			return nil, fmt.Errorf("read dead letter %s of %s: %w", messageID, t.queue, err)
+		for l, err := range o.dead(ctx, t, `id, dead_reason`, f, 0, math.MaxInt64, deadWindow) {
+			if err != nil {
+				return nil, err
+			}
+			m, err := o.deadMessage(ctx, t, l.Row)
+			if errors.Is(err, sql.ErrNoRows) {
+				continue // redriven or discarded since it was found
+			}
+			if err != nil {
+				return nil, fmt.Errorf("read dead letter %s of %s: %w", messageID, t.queue, err)
+			}
+			all = append(all, m)
 		}
-		all = append(all, list...)
 	}
 	if len(all) == 0 {
 		return nil, fmt.Errorf("message %s: %w", messageID, ErrNoDeadLetter)
 	}
 	return all, nil
+}
+
+func (o *Operator) deadMessage(ctx context.Context, t deadTable, row int64) (m DeadMessage, err error) {
+	err = o.db.GetContext(ctx, &m, `
+		SELECT `+t.columns()+`, payload,
+		       (SELECT count(*) FROM messaging.actions a
+		        WHERE a.action = '`+actionRedrive+`' AND a.queue = `+literal(t.queue)+` AND a.detail->'rows' @> to_jsonb(d.id)) AS redrives
+		FROM `+t.table+` d
+		WHERE id = $1 AND dead_reason IS NOT NULL`, row)
+	return m, err
 }

@@ -266,46 +266,54 @@ func TestBrowsingManyDeadLetters(t *testing.T) {
 	if err := errors.Join(err, fill.Commit()); err != nil {
 		t.Fatal(err)
 	}
-	within := func(what string, limit time.Duration, f func() error) {
-		t.Helper()
-		begun := time.Now()
-		if err := f(); err != nil {
-			t.Fatalf("%s: %v", what, err)
-		}
-		took := time.Since(begun)
-		t.Logf("%s, %d dead beside %d living: %s", what, dead, living, took.Round(time.Millisecond))
-		if took > 10*limit {
-			t.Errorf("%s took %s, want %s and never ten times that", what, took, limit)
-		}
-	}
-	var page []messaging.DeadLetter
-	var next string
-	list := func(f messaging.DeadFilter, after string) func() error {
-		return func() (err error) {
-			page, next, err = o.DeadLetters(t.Context(), f, after, 100)
-			return err
-		}
-	}
-	within("first page", 100*time.Millisecond, list(messaging.DeadFilter{}, ""))
-	within("second page", 100*time.Millisecond, list(messaging.DeadFilter{}, next))
-	within("page of a group", 100*time.Millisecond, list(messaging.DeadFilter{Reason: `failed # times, at last: refund of order "…": call the provider: status #`}, ""))
-	if len(page) != 100 {
-		t.Errorf("page of a group: got %d letters, want 100", len(page))
-	}
 	last := count(t, db.Admin, `SELECT max(id) FROM messaging.queue_beta WHERE dead_reason IS NOT NULL`)
-	within("last page", 100*time.Millisecond, list(messaging.DeadFilter{}, fmt.Sprintf("beta/%d", last-100)))
-	within("a kind that none has", 200*time.Millisecond, list(messaging.DeadFilter{Kind: "beta.other"}, ""))
-	within("one by its id", 200*time.Millisecond, func() error {
-		_, err := o.DeadMessages(t.Context(), count1(t, db, `SELECT message_id::text FROM messaging.queue_beta WHERE id = $1`, last), "")
-		return err
-	})
-	within("groups", time.Second, func() error {
-		groups, err := o.DeadGroups(t.Context(), messaging.DeadFilter{})
-		if err == nil && len(groups) != 3 {
-			err = fmt.Errorf("got %d groups, want 3", len(groups))
+	id := count1(t, db, `SELECT message_id::text FROM messaging.queue_beta WHERE id = $1`, last)
+	for _, state := range []string{"as planned while empty", "analyzed"} {
+		if state == "analyzed" {
+			if _, err := db.Admin.Exec(`ANALYZE messaging.queue_beta`); err != nil { // has all plans made anew
+				t.Fatal(err)
+			}
 		}
-		return err
-	})
+		within := func(what string, limit time.Duration, f func() error) {
+			t.Helper()
+			begun := time.Now()
+			if err := f(); err != nil {
+				t.Fatalf("%s: %v", what, err)
+			}
+			took := time.Since(begun)
+			t.Logf("%d dead beside %d living, %s: %s: %s", dead, living, state, what, took.Round(time.Millisecond))
+			if took > 10*limit {
+				t.Errorf("%s took %s, want %s and never ten times that", what, took, limit)
+			}
+		}
+		var page []messaging.DeadLetter
+		var next string
+		list := func(f messaging.DeadFilter, after string) func() error {
+			return func() (err error) {
+				page, next, err = o.DeadLetters(t.Context(), f, after, 100)
+				return err
+			}
+		}
+		within("first page", 100*time.Millisecond, list(messaging.DeadFilter{}, ""))
+		within("second page", 100*time.Millisecond, list(messaging.DeadFilter{}, next))
+		within("last page", 100*time.Millisecond, list(messaging.DeadFilter{}, fmt.Sprintf("beta/%d", last-100)))
+		within("page of a group", 100*time.Millisecond, list(messaging.DeadFilter{Reason: `failed # times, at last: refund of order "…": call the provider: status #`}, ""))
+		if len(page) != 100 {
+			t.Errorf("page of a group: got %d letters, want 100", len(page))
+		}
+		within("a kind that none has", time.Second, list(messaging.DeadFilter{Kind: "beta.other"}, ""))
+		within("one by its id", time.Second, func() error {
+			_, err := o.DeadMessages(t.Context(), id, "")
+			return err
+		})
+		within("groups", time.Second, func() error {
+			groups, err := o.DeadGroups(t.Context(), messaging.DeadFilter{})
+			if err == nil && len(groups) != 3 {
+				err = fmt.Errorf("got %d groups, want 3", len(groups))
+			}
+			return err
+		})
+	}
 }
 
 func count1(t testing.TB, db *messagingtest.DB, query string, args ...any) (text string) {
@@ -316,15 +324,14 @@ func count1(t testing.TB, db *messagingtest.DB, query string, args ...any) (text
 	return text
 }
 
-// A plan that was made while nothing was dead reads only what is dead.
+// Whatever the planner knew, only what is dead is read, and the next window of it
+// without sorting the rest.
 func TestPlansOfBrowsingReadOnlyTheDead(t *testing.T) {
 	t.Parallel()
 	db := newDB(t)
-	statements := map[string]string{
-		"list a queue": messaging.BrowseDead("beta"), "find in a queue": messaging.FindDead("beta"), "list an outbox": messaging.BrowseDeadOutbox("beta"),
-	}
-	for _, state := range []string{"unknown", "vacuumed"} {
-		for name, statement := range statements {
+	check := func(state string) {
+		t.Helper()
+		for name, statement := range messaging.BrowseDead("beta", "beta") {
 			tx, err := db.Admin.Beginx()
 			if err != nil {
 				t.Fatal(err)
@@ -333,17 +340,34 @@ func TestPlansOfBrowsingReadOnlyTheDead(t *testing.T) {
 			if err := errors.Join(err, tx.Rollback()); err != nil {
 				t.Fatalf("plan of %s: %v", name, err)
 			}
-			if text := strings.Join(plan, "\n"); strings.Contains(text, "_pkey") || strings.Contains(text, "Seq Scan") {
-				t.Errorf("%s, statistics %s, reads the living, too:\n%s", name, state, text)
+			text := strings.Join(plan, "\n")
+			if strings.Contains(text, "_pkey") || strings.Contains(text, "Seq Scan") || strings.HasPrefix(name, "window") && strings.Contains(text, "Sort") {
+				t.Errorf("%s, %s:\n%s", name, state, text)
 			}
 		}
-		if _, err := db.Admin.Exec(`VACUUM ANALYZE messaging.queue_beta`); err != nil {
-			t.Fatal(err)
+	}
+	analyze := func() {
+		t.Helper()
+		for _, table := range []string{"queue_beta", "outbox_beta"} {
+			if _, err := db.Admin.Exec(`VACUUM ANALYZE messaging.` + table); err != nil {
+				t.Fatal(err)
+			}
 		}
-		if _, err := db.Admin.Exec(`VACUUM ANALYZE messaging.outbox_beta`); err != nil {
+	}
+	check("never analyzed")
+	analyze()
+	check("empty")
+	for _, table := range []string{"queue_beta", "outbox_beta"} {
+		_, err := db.Admin.Exec(`
+			INSERT INTO messaging.` + table + ` (message_id, kind, payload, dead_reason)
+			SELECT gen_random_uuid(), 'beta.work', '{}', CASE WHEN n % 10 = 0 THEN 'broken' END FROM generate_series(1, 20000) n`)
+		if err != nil {
 			t.Fatal(err)
 		}
 	}
+	check("analyzed before the backlog came")
+	analyze()
+	check("backlog")
 }
 
 func TestADeadLetterIsEdited(t *testing.T) {

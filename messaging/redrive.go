@@ -85,17 +85,21 @@ func (o *Operator) Redrive(ctx context.Context, f DeadFilter, r RedriveOptions) 
 	return w.done, errors.Join(missing...)
 }
 
-// lastDead returns the last row with a dead letter that f chooses in each of
-// tables, and how many there are in all, at most.
+// lastDead returns the last row with a dead letter in each of tables, and how
+// many of them f chooses in all, at most.
 func (o *Operator) lastDead(ctx context.Context, tables []deadTable, f DeadFilter) (lasts []int64, total int, err error) {
 	lasts = make([]int64, len(tables))
 	for i, t := range tables {
-		var n int
-		row := o.db.QueryRowxContext(ctx, `SELECT count(*), coalesce(max(id), 0) FROM (SELECT id FROM `+t.chosen()+` ORDER BY id) d`, f.args(0, math.MaxInt64)...)
-		if err := row.Scan(&n, &lasts[i]); err != nil {
-			return nil, 0, fmt.Errorf("count the dead letters of %s: %w", t.queue, err)
+		for end, err := range o.windows(ctx, t, 0, math.MaxInt64, deadWindow) {
+			var n int
+			if err == nil {
+				err = o.db.GetContext(ctx, &n, `SELECT count(*) FROM `+t.chosen(), f.args(lasts[i], end)...)
+			}
+			if err != nil {
+				return nil, 0, fmt.Errorf("count the dead letters of %s: %w", t.queue, err)
+			}
+			lasts[i], total = end, total+n
 		}
-		total += n
 	}
 	return lasts, total, nil
 }

@@ -123,6 +123,24 @@ func TestARedriveIsCalledOff(t *testing.T) {
 	}
 }
 
+// What dies while letters are redriven is left alone, however it is chosen.
+func TestARedriveHasAnEnd(t *testing.T) {
+	t.Parallel()
+	db := newDB(t)
+	bury(t, db, 1200, 30, "broken") // some transactions' worth
+	batches := 0
+	done, err := operator(db).Redrive(t.Context(), messaging.DeadFilter{}, messaging.RedriveOptions{Progress: func(int, int) {
+		batches++
+		bury(t, db, 10, 10, "broken")
+	}})
+	if done != 1200 || err != nil || batches < 2 {
+		t.Errorf("redrive: got %d in %d batches, %v; want 1200 in some", done, batches, err)
+	}
+	if n := count(t, db.Admin, `SELECT count(*) FROM messaging.queue_beta WHERE dead_reason IS NOT NULL`); n != 10*batches {
+		t.Errorf("dead letters that came meanwhile: got %d, want %d", n, 10*batches)
+	}
+}
+
 // Ids that are no dead letters' are named, after the others were redriven.
 func TestSelectedLettersAreRedriven(t *testing.T) {
 	t.Parallel()
@@ -170,6 +188,10 @@ func TestARedrivenLetterDiesAgain(t *testing.T) {
 	messaging.Handle(b, nothing[happened])
 	messaging.Handle(b, func(context.Context, *messaging.Tx, work) error { return fmt.Errorf("round %d", round.Load()) })
 	messagingtest.Run(t, b)
+	// Rows are told from actions by their numbers, too.
+	if _, err := db.Admin.Exec(`ALTER TABLE messaging.queue_beta ALTER id RESTART WITH 1000`); err != nil {
+		t.Fatal(err)
+	}
 	ids := make([]string, 3)
 	for i := range ids {
 		ids[i], _ = db.Send(t, work{body{N: i}})

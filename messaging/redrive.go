@@ -20,8 +20,9 @@ const (
 	actionDiscard = "dead.discard"
 )
 
-// RedriveRate is a rate at which a shop that is up takes back what it had given
-// up without the customers of today noticing: messages per second.
+// RedriveRate is the rate to take when nobody asks for another: messages per
+// second, a fraction of what a queue's consumers do, so that what is sent meanwhile
+// isn't held up.
 const RedriveRate = 500
 
 // redriveBatch is the most letters that one transaction redrives.
@@ -39,14 +40,14 @@ func (r RedriveOptions) batch() int {
 	if r.Rate == 0 {
 		return redriveBatch
 	}
-	return min(redriveBatch, max(1, int(r.Rate/5)))
+	return int(min(redriveBatch, max(1, r.Rate/5)))
 }
 
 // Redrive has the dead letters that f chooses handled again as if they had just
 // been sent: in their place, with all attempts before them. It returns how many
 // there were: a letter that is none any more, because another operator was
-// faster, is passed over. Letters that die while it works are left alone, those
-// that die again, too.
+// faster, is passed over. It ends with the last letter that was there when it
+// began, and never takes one twice, not even one that dies again.
 //
 // The letters of a queue go in the order of sending, in batches of a transaction
 // each with its record, and their consumers are woken after each. When ctx ends,

@@ -123,7 +123,7 @@ func TestARedriveIsCalledOff(t *testing.T) {
 	}
 }
 
-// What dies while letters are redriven is left alone, however it is chosen.
+// What comes to the dead while letters are redriven is left alone.
 func TestARedriveHasAnEnd(t *testing.T) {
 	t.Parallel()
 	db := newDB(t)

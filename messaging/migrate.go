@@ -259,6 +259,7 @@ func declaration(s Spec) []string {
 	if len(s.Sends)+len(s.Speaks) > 0 {
 		list = append(list,
 			fmt.Sprintf(`SELECT messaging.ensure_outbox('%s')`, s.Name),
+			fmt.Sprintf(`SELECT messaging.ensure_dead_index('%s')`, s.Name),
 			fmt.Sprintf(`GRANT SELECT, INSERT, UPDATE, DELETE ON messaging.outbox_%s TO %s`, s.Name, role))
 	}
 	if len(s.Speaks) > 0 {

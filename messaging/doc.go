@@ -35,7 +35,8 @@
 // In code: Tx.Publish (tx.go) and its INSERT (outbox.go); relay.go; claim.go, the
 // SQL of a queue; transact.go and lease.go, the two ways of consuming;
 // subscriber.go, what Watermill sees; router.go, dispatch to handlers; inbox.go;
-// dead.go; migrate.go, tables and rights from each service's Spec.
+// dead.go; migrate.go, tables and rights from each service's Spec; stock.go, for
+// watermill-sql's own Subscriber.
 //
 // # Rules behind it
 //
@@ -79,6 +80,10 @@
 // Commits that only move messages (relay, claim, nack, lease) don't wait for the
 // disk: what a crash of the server takes back of them took nothing else with it.
 // The commit of an effect always waits.
+//
+// Upgrades. Receivers are upgraded before senders. A replica that meets a kind or
+// a schema version newer than itself makes a dead letter of it, to be redriven when
+// it knows more.
 //
 // Inboxes are partitioned by message id: a UUID v7 begins with its time, so a day
 // is a range of ids, the key (message_id, consumer, run) is unique across days, and

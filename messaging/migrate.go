@@ -264,8 +264,9 @@ func declaration(s Spec) []string {
 		return list
 	}
 	list = append(list,
-		`GRANT SELECT ON messaging.routes, messaging.events, messaging.queues TO `+role,
-		`GRANT EXECUTE ON FUNCTION messaging.producer(), messaging.ensure_days(text, integer) TO `+role,
+		`GRANT SELECT ON messaging.routes, messaging.routes_version, messaging.events, messaging.queues TO `+role,
+		`GRANT EXECUTE ON FUNCTION messaging.producer(), messaging.ensure_days(text, integer),
+			messaging.all_acknowledged(bigint, bigint), messaging.all_carried(bigint, bigint, bigint, bigint) TO `+role,
 		`REVOKE ALL ON FUNCTION messaging.make_days(text, integer) FROM `+role)
 	if len(s.Sends)+len(s.Speaks) > 0 {
 		list = append(list,

@@ -83,7 +83,7 @@ type columns struct {
 	causations   []*string
 	metadata     []*string
 	payloads     [][]byte
-	delays       []*string
+	delays       []*time.Duration
 }
 
 // add appends w, which is of kind topic unless its metadata says otherwise.
@@ -95,7 +95,8 @@ func (c *columns) add(topic string, w *message.Message) error {
 		return fmt.Errorf("message %s: payload of %d bytes, at most %d", w.UUID, len(w.Payload), MaxPayload)
 	}
 	kind, version, class := topic, 1, int(Standard)
-	var lane, order, correlation, causation, delay *string
+	var lane, order, correlation, causation *string
+	var delay *time.Duration
 	rest := map[string]string{}
 	for k, v := range w.Metadata {
 		var err error
@@ -118,8 +119,7 @@ func (c *columns) add(topic string, w *message.Message) error {
 		case keyDelay:
 			var d time.Duration
 			d, err = time.ParseDuration(v)
-			value = fmt.Sprintf("%d microseconds", d.Microseconds())
-			delay = &value
+			delay = &d
 		case keyOccurredAt, keyProducer, keyAttempt: // the database's to set
 		default:
 			rest[k] = v

@@ -32,7 +32,7 @@ type rule struct {
 var (
 	tables = []rule{
 		{object: `messaging\.services`, everyone: "SELECT"},
-		{object: `messaging\.(routes|events|queues)`, messengers: "SELECT"},
+		{object: `messaging\.(routes|routes_version|events|queues)`, messengers: "SELECT"},
 		{object: `messaging\.(clock|actions|goose_db_version)`}, // an administrator's
 		{object: `messaging\.(log|inbox)_.*_(rest|d\d{8})`},     // reached by way of the whole table
 		{object: `messaging\.outbox_(?P<service>.*)`, owner: "SELECT, INSERT, DELETE, UPDATE(dead_reason)"},
@@ -55,9 +55,9 @@ var (
 	}
 	functions = []rule{
 		{object: `messaging\.shop_now\(\)`, everyone: "EXECUTE"},
-		{object: `messaging\.producer\(\)`, messengers: "EXECUTE"},
+		{object: `messaging\.(producer|all_acknowledged|all_carried)\(.*\)`, messengers: "EXECUTE"},
 		{object: `messaging\.ensure_days\(text,integer\)`, messengers: "EXECUTE"},
-		{object: `messaging\.(ensure_(queue|outbox|inbox|log)|make_days|uuid_at|refuse_change)\(.*\)`},
+		{object: `messaging\.(ensure_(queue|outbox|inbox|log)|make_days|uuid_at|refuse_change|raise_routes_version)\(.*\)`},
 		{object: `(?P<service>[a-z]+)\..*`, owner: "EXECUTE"},
 	}
 	schemas = []rule{

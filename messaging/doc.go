@@ -36,7 +36,8 @@
 // SQL of a queue; transact.go and lease.go, the two ways of consuming;
 // subscriber.go, what Watermill sees; router.go, dispatch to handlers; inbox.go;
 // dead.go, redrive.go and amend.go, what an operator does with dead letters;
-// migrate.go, tables and rights from each service's Spec.
+// migrate.go, tables and rights from each service's Spec; stock.go, for
+// watermill-sql's own Subscriber.
 //
 // # Rules behind it
 //
@@ -89,6 +90,10 @@
 // message leaves no row in an inbox, which tells what was handled, but a record in
 // messaging.actions with what a trace would tell. That record has hashes and sizes
 // of payloads, never a payload.
+//
+// Upgrades. Receivers are upgraded before senders. A replica that meets a kind or
+// a schema version newer than itself makes a dead letter of it, to be redriven when
+// it knows more.
 //
 // Inboxes are partitioned by message id: a UUID v7 begins with its time, so a day
 // is a range of ids, the key (message_id, consumer, run) is unique across days, and

@@ -194,6 +194,7 @@ func scanClaimed(rows pgx.Rows) (claimed, error) {
 	}
 	c.metadata = readMetadata(metadata)
 	c.Traceparent = c.metadata[keyTraceparent]
+	c.sentAgo, c.takenAt = c.at.Sub(c.OccurredAt), time.Now()
 	return c, nil
 }
 

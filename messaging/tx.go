@@ -27,6 +27,7 @@ type Tx struct {
 	ignored string    // why the message in hand was ignored, "" when it was not
 	queued  []write   // to be sent together before the commit
 	index   int       // of the message in hand in its batch, -1 outside one
+	after   []func()  // to be done once it has committed
 }
 
 // write is a statement whose result nobody reads.
@@ -167,6 +168,9 @@ func (t *Tx) rollback(err error) error {
 	return errors.Join(err, rollback(t.Tx), t.conn.Close())
 }
 
+// afterCommit has f, which is quick, done once t has committed, if it does.
+func (t *Tx) afterCommit(f func()) { t.after = append(t.after, f) }
+
 // commit ends t. The server's own refusal is a plain error: nothing was written;
 // anything else leaves the outcome unknown.
 func (t *Tx) commit() error {
@@ -174,6 +178,9 @@ func (t *Tx) commit() error {
 	closing := t.conn.Close()
 	switch {
 	case err == nil:
+		for _, f := range t.after {
+			f()
+		}
 		return closing
 	case sqlState(err) != "" && !connectionLost(err):
 		return errors.Join(fmt.Errorf("commit: %w", err), closing)

@@ -89,21 +89,22 @@ func (b *Bus) ask(ctx context.Context, q Body) (reply, error) {
 		return reply{}, Permanent(errors.New("a handler can't wait for an answer in its transaction"))
 	}
 	patience := askPatience
-	if deadline, ok := ctx.Deadline(); ok {
-		patience = min(time.Until(deadline), maxPatience)
+	if end, ok := ctx.Deadline(); ok {
+		patience = min(time.Until(end), maxPatience)
 	}
 	if patience <= 0 {
 		return reply{}, ErrNoAnswer
 	}
-	waiting, cancel := context.WithTimeout(ctx, patience)
+	deadline := time.Now().Add(patience)
+	waiting, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	s, class := asSending(q), Express
 	s.class = &class
-	s.metadata = map[string]string{keyReplyTo: b.replies.bell, keyPatience: patience.String()}
 	answer := make(chan reply, 1)
 	var id string
 	defer func() { b.replies.forget(id) }()
 	err := b.InTx(waiting, func(_ context.Context, tx *Tx) error {
+		s.metadata = map[string]string{keyReplyTo: b.replies.bell, keyPatience: time.Until(deadline).String()}
 		if err := tx.Publish(s); err != nil {
 			return err
 		}
@@ -111,6 +112,9 @@ func (b *Bus) ask(ctx context.Context, q Body) (reply, error) {
 		b.replies.expect(id, answer) // before the commit: the answer may come at once
 		return nil
 	})
+	if err != nil && errors.Is(waiting.Err(), context.DeadlineExceeded) {
+		err = errors.Join(ErrNoAnswer, err) // it was not even sent in time
+	}
 	if err != nil {
 		return reply{}, err
 	}

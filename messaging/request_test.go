@@ -230,6 +230,9 @@ func TestDeadlinePasses(t *testing.T) {
 	if !errors.Is(err, messaging.ErrNoAnswer) || took < patience || took > 10*patience {
 		t.Errorf("nobody there: got %v after %s, want ErrNoAnswer after %s", err, took, patience)
 	}
+	messagingtest.Wait(t, "the request to be late", func() bool {
+		return count(t, db.Admin, `SELECT count(*) FROM messaging.queue_oracle WHERE occurred_at < clock_timestamp() - $1::interval`, patience.String()) == 1
+	})
 	ctx, cancel := context.WithCancel(t.Context())
 	go cancel()
 	if _, err := messaging.Ask(ctx, a, question{N: 2}); !errors.Is(err, context.Canceled) {

@@ -204,11 +204,8 @@ func (b *Bus) InTx(ctx context.Context, f func(context.Context, *Tx) error) erro
 	if err := f(ctx, tx); err != nil {
 		return tx.rollback(err)
 	}
-	if _, err := tx.flush(ctx); err != nil {
-		return tx.rollback(err)
-	}
-	if err := tx.commit(); err != nil {
-		return fmt.Errorf("commit a transaction of %s: %w", b.spec.Name, err)
+	if _, err := tx.commit(ctx); err != nil {
+		return err
 	}
 	if len(tx.out) > 0 {
 		b.relay.wake()

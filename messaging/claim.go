@@ -11,8 +11,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/jmoiron/sqlx"
 )
 
@@ -29,8 +27,8 @@ type claimed struct {
 	dead    bool      // it became a dead letter by this claim: too many crashes
 }
 
-// queueTable holds the SQL of one queue. All of it is commit-relaxed
-// (synchronous_commit off): losing a claim, a nack or a renewal to a crash of the
+// queueTable holds the SQL of one queue. Each is a statement of its own and
+// commit-relaxed (noWait): losing a claim, a nack or a renewal to a crash of the
 // server costs a repeat of work whose effects were lost with it. An
 // acknowledgement never is: it commits with the effects.
 type queueTable struct {
@@ -38,20 +36,22 @@ type queueTable struct {
 	name   string
 	limits limits
 
-	claimSQL, suspectSQL, lookSQL, nextSQL, ackSQL, nackSQL, renewSQL, giveBackSQL string
+	claimSQL, suspectSQL, lookSQL, ackSQL, nackSQL, renewSQL, giveBackSQL string
 }
+
+// noWait in a statement that is its own transaction has the commit not wait for
+// the disk. It is true, and evaluated once.
+const noWait = `(SELECT set_config('synchronous_commit', 'off', true)) IS NOT NULL`
 
 const claimColumns = `q.id, q.message_id::text, q.kind, q.schema_version, coalesce(q.lane, ''), q.class, coalesce(q.order_id::text, ''),
 	coalesce(q.correlation_id, ''), coalesce(q.causation_id::text, ''), q.occurred_at, q.producer, q.metadata, q.payload, q.attempts,
 	q.token, clock_timestamp(), q.dead_reason IS NOT NULL, `
 
 // newQueueTable returns the SQL of queue name. inbox is the service whose inbox
-// tells what was handled before, "" when none does.
-//
-// A claim may ask that in its own snapshot: the row of a message that was handled
-// is gone with the same commit, so only another copy of the message can be there
-// to be claimed, and should two copies be handled at the same time, the inbox's
-// key lets one of them commit.
+// tells what was handled before, "" when none does or nobody needs to know when
+// claiming: a row that was handled is gone with the same commit, so only another
+// copy of the message can be there, and the inbox's key keeps that from having an
+// effect. A consumer who is about to talk to the outside wants to know before.
 //
 // A plan is made once, most often while the queue is empty, and has to serve a
 // million rows: so rows are found by id = ANY (…) or by a scalar subquery, which
@@ -81,10 +81,12 @@ func newQueueTable(db *sqlx.DB, name, inbox string, l limits) *queueTable {
 		claimSQL: `
 			WITH a AS (` + pick("$5", "$1") + `),
 			     b AS (` + pick("$6", "$1 - (SELECT count(*) FROM a)") + `),
-			     c AS (` + pick("$7", "$1 - (SELECT count(*) FROM a) - (SELECT count(*) FROM b)") + `)
+			     c AS (` + pick("$7", "$1 - (SELECT count(*) FROM a) - (SELECT count(*) FROM b)") + `),
+			     taken AS (
 			UPDATE ` + t + ` q SET due = clock_timestamp() + $4::interval, attempts = q.attempts + 1, token = $2
-			WHERE q.id = ANY (ARRAY(SELECT id FROM a UNION ALL SELECT id FROM b UNION ALL SELECT id FROM c))
-			RETURNING ` + claimColumns + handled,
+			WHERE q.id = ANY (ARRAY(SELECT id FROM a UNION ALL SELECT id FROM b UNION ALL SELECT id FROM c)) AND ` + noWait + `
+			RETURNING ` + claimColumns + handled + `)
+			SELECT taken.*, n.wait FROM (SELECT ` + next + ` AS wait) n LEFT JOIN taken ON true`,
 		// A token left on a row that is due again belongs to a process that is gone:
 		// that counts as a crash, and after too many the message is dead.
 		suspectSQL: `
@@ -94,72 +96,51 @@ func newQueueTable(db *sqlx.DB, name, inbox string, l limits) *queueTable {
 			           format('its consumer was gone %s times while it had the message in hand', q.crashes + 1) END
 			WHERE q.id = (SELECT c.id FROM ` + t + ` c
 			      WHERE c.dead_reason IS NULL AND (c.token IS NOT NULL OR c.crashes > 0) AND c.due <= statement_timestamp() AND ` + head + `
-			      ORDER BY c.due LIMIT 1 FOR UPDATE SKIP LOCKED)
+			      ORDER BY c.due LIMIT 1 FOR UPDATE SKIP LOCKED) AND ` + noWait + `
 			RETURNING ` + claimColumns + handled,
-		// The oldest row that may be claimed (the floor of later claims), how long
-		// until the next falls due, and whether there is a suspect.
+		// The oldest row that may be claimed (the floor of later claims) and whether
+		// there is a suspect.
 		lookSQL: `
 			SELECT (SELECT min(o.due) FROM (VALUES (0), (1), (2)) k (class)
 			        CROSS JOIN LATERAL (SELECT due FROM ` + t + ` WHERE class = k.class AND dead_reason IS NULL ORDER BY class, due LIMIT 1) o),
-			       ` + next + `,
 			       EXISTS (SELECT FROM ` + t + ` WHERE dead_reason IS NULL AND (token IS NOT NULL OR crashes > 0) AND due <= statement_timestamp())`,
-		// The same without what is already past: no old snapshot makes it slow.
-		nextSQL: `SELECT ` + next,
-		ackSQL:  `DELETE FROM ` + t + ` WHERE id = ANY ($1) AND token = ANY ($2)`,
+		// $1 ids, $2 tokens, $3 how many. It tells whether more waits in their lanes.
+		ackSQL: `
+			WITH gone AS (DELETE FROM ` + t + ` WHERE id = ANY ($1) AND token = ANY ($2) RETURNING id, lane)
+			SELECT coalesce(bool_or((SELECT h.id FROM ` + t + ` h WHERE h.lane = gone.lane AND h.id > gone.id AND h.dead_reason IS NULL ORDER BY h.lane, h.id LIMIT 1) IS NOT NULL), false),
+			       messaging.all_acknowledged(count(*), $3)
+			FROM gone`,
 		// $1 id, $2 token, $3 wait, $4 attempts not counted, $5 error, $6 why it is dead or null
 		nackSQL: `
 			WITH n AS (
 				UPDATE ` + t + ` SET due = clock_timestamp() + $3::interval, token = NULL, attempts = attempts - $4, last_error = $5, dead_reason = $6
-				WHERE id = $1 AND token = $2
+				WHERE id = $1 AND token = $2 AND ` + noWait + `
 				RETURNING lane, due, dead_reason)
 			UPDATE ` + t + ` q SET due = greatest(q.due, (SELECT due FROM n))
 			WHERE q.lane = (SELECT lane FROM n WHERE n.dead_reason IS NULL) AND q.id > $1 AND q.dead_reason IS NULL AND q.token IS NULL`,
-		renewSQL:    `UPDATE ` + t + ` SET due = clock_timestamp() + $3::interval WHERE id = $1 AND token = $2 RETURNING true`,
-		giveBackSQL: `UPDATE ` + t + ` SET due = clock_timestamp() + $3::interval, token = NULL, attempts = attempts - 1 WHERE id = ANY($1) AND token = $2`,
+		renewSQL:    `UPDATE ` + t + ` SET due = clock_timestamp() + $3::interval WHERE id = $1 AND token = $2 AND ` + noWait + ` RETURNING true`,
+		giveBackSQL: `UPDATE ` + t + ` SET due = clock_timestamp() + $3::interval, token = NULL, attempts = attempts - 1 WHERE id = ANY($1) AND token = $2 AND ` + noWait + ``,
 	}
 }
 
-// relaxed runs one statement in a transaction that doesn't wait for the disk,
-// in a single round trip, and hands its rows to scan.
-func relaxed(ctx context.Context, db *sqlx.DB, scan func(pgx.Rows) error, query string, args ...any) error {
+// run runs one statement by itself and hands its rows to scan, which may be nil.
+func run(ctx context.Context, db *sqlx.DB, scan func(pgx.Rows) error, query string, args ...any) error {
 	return onConn(ctx, db, func(c *pgx.Conn) error {
-		var b pgx.Batch
-		b.Queue(`BEGIN`)
-		b.Queue(`SET LOCAL synchronous_commit = off`)
-		b.Queue(query, args...)
-		b.Queue(`COMMIT`)
-		res := c.SendBatch(ctx, &b)
-		err := func() error {
-			for range 2 {
-				if _, err := res.Exec(); err != nil {
-					return err
-				}
+		rows, err := c.Query(ctx, query, args...)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			if scan == nil {
+				continue
 			}
-			if err := scanAll(res, scan); err != nil {
+			if err := scan(rows); err != nil {
 				return err
 			}
-			_, err := res.Exec()
-			return err
-		}()
-		return errors.Join(err, res.Close())
+		}
+		return rows.Err()
 	})
-}
-
-func scanAll(res pgx.BatchResults, scan func(pgx.Rows) error) error {
-	rows, err := res.Query()
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		if scan == nil {
-			continue
-		}
-		if err := scan(rows); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
 }
 
 // onConn runs f on a connection of db by itself. A connection that f leaves
@@ -171,7 +152,7 @@ func onConn(ctx context.Context, db *sqlx.DB, f func(*pgx.Conn) error) error {
 	}
 	var ferr error
 	err = conn.Raw(func(driver any) error {
-		c := driver.(*stdlib.Conn).Conn()
+		c, _ := raw(driver)
 		ferr = f(c)
 		if ferr != nil && c.IsClosed() {
 			ferr = errors.Join(ferr, errConnectionGone)
@@ -183,12 +164,13 @@ func onConn(ctx context.Context, db *sqlx.DB, f func(*pgx.Conn) error) error {
 	return errors.Join(ferr, err, conn.Close())
 }
 
-func scanClaimed(rows pgx.Rows) (claimed, error) {
+// scanClaimed reads the columns of a claim, and into more those that follow.
+func scanClaimed(rows pgx.Rows, more ...any) (claimed, error) {
 	var c claimed
 	var metadata []byte
-	err := rows.Scan(&c.row, &c.ID, &c.Kind, &c.SchemaVersion, &c.Lane, &c.Class, &c.OrderID,
+	err := rows.Scan(append([]any{&c.row, &c.ID, &c.Kind, &c.SchemaVersion, &c.Lane, &c.Class, &c.OrderID,
 		&c.CorrelationID, &c.CausationID, &c.OccurredAt, &c.Producer, &metadata, &c.Payload, &c.Attempt,
-		&c.token, &c.at, &c.dead, &c.handled)
+		&c.token, &c.at, &c.dead, &c.handled}, more...)...)
 	if err != nil {
 		return c, err
 	}
@@ -224,23 +206,33 @@ var classOrders = [10][3]Class{
 	{Express, Standard, Bulk}, {Standard, Express, Bulk}, {Express, Standard, Bulk}, {Standard, Express, Bulk}, {Express, Standard, Bulk},
 }
 
-// claim takes up to n messages that nobody has in hand. Turn counts the claims
-// of the consumer, floor is a moment before which nothing is due.
-func (t *queueTable) claim(ctx context.Context, n int, turn uint, floor time.Time) ([]claimed, error) {
-	var list []claimed
+// claim takes up to n messages that nobody has in hand, and reports how long
+// until another falls due (at most the poll interval). Turn counts the claims of
+// the consumer, floor is a moment before which nothing is due.
+func (t *queueTable) claim(ctx context.Context, n int, turn uint, floor time.Time) (list []claimed, wait time.Duration, err error) {
+	var next *time.Duration
 	o := classOrders[turn%10]
 	until := time.Now().Add(t.limits.lease / 2)
-	err := relaxed(ctx, t.db, func(rows pgx.Rows) error {
-		c, err := scanClaimed(rows)
+	err = run(ctx, t.db, func(rows pgx.Rows) error {
+		if raw := rows.RawValues(); raw[0] == nil { // none, and only the next due
+			only := make([]any, len(raw))
+			only[len(raw)-1] = &next
+			return rows.Scan(only...)
+		}
+		c, err := scanClaimed(rows, &next)
 		c.until = until
 		list = append(list, c)
 		return err
 	}, t.claimSQL, n, rand.Int64(), floor, t.limits.lease, o[0], o[1], o[2])
 	if err != nil {
-		return nil, fmt.Errorf("claim from queue %s: %w", t.name, err)
+		return nil, 0, fmt.Errorf("claim from queue %s: %w", t.name, err)
 	}
 	slices.SortFunc(list, func(a, b claimed) int { return int(a.row - b.row) })
-	return list, nil
+	wait = t.limits.poll
+	if next != nil {
+		wait = min(wait, max(*next, time.Millisecond))
+	}
+	return list, wait, nil
 }
 
 // claimSuspect takes one message that somebody had in hand and didn't finish.
@@ -248,7 +240,7 @@ func (t *queueTable) claim(ctx context.Context, n int, turn uint, floor time.Tim
 func (t *queueTable) claimSuspect(ctx context.Context) (*claimed, error) {
 	var got *claimed
 	until := time.Now().Add(t.limits.lease / 2)
-	err := relaxed(ctx, t.db, func(rows pgx.Rows) error {
+	err := run(ctx, t.db, func(rows pgx.Rows) error {
 		c, err := scanClaimed(rows)
 		c.until, c.suspect = until, true
 		got = &c
@@ -260,55 +252,38 @@ func (t *queueTable) claimSuspect(ctx context.Context) (*claimed, error) {
 	return got, nil
 }
 
-// look reports the oldest living row's due time (far ahead when there is none), how
-// long until the next one falls due (at most the poll interval), and whether a
-// suspect waits.
-func (t *queueTable) look(ctx context.Context) (oldest time.Time, next time.Duration, suspect bool, err error) {
+// look reports the oldest living row's due time (far ahead when there is none) and
+// whether a suspect waits.
+func (t *queueTable) look(ctx context.Context) (oldest time.Time, suspect bool, err error) {
 	var first *time.Time
-	var wait *time.Duration
-	err = onConn(ctx, t.db, func(c *pgx.Conn) error {
-		return c.QueryRow(ctx, t.lookSQL).Scan(&first, &wait, &suspect)
-	})
+	err = run(ctx, t.db, func(rows pgx.Rows) error { return rows.Scan(&first, &suspect) }, t.lookSQL)
 	if err != nil {
-		return time.Time{}, 0, false, fmt.Errorf("look at queue %s: %w", t.name, err)
+		return time.Time{}, false, fmt.Errorf("look at queue %s: %w", t.name, err)
 	}
 	oldest = time.Now().Add(24 * time.Hour)
 	if first != nil {
 		oldest = *first
 	}
-	return oldest, t.sleepFor(wait), suspect, nil
+	return oldest, suspect, nil
 }
 
-// next reports how long until the next row falls due (at most the poll interval).
-func (t *queueTable) next(ctx context.Context) (time.Duration, error) {
-	var wait *time.Duration
-	err := onConn(ctx, t.db, func(c *pgx.Conn) error { return c.QueryRow(ctx, t.nextSQL).Scan(&wait) })
-	if err != nil {
-		return 0, fmt.Errorf("look at queue %s: %w", t.name, err)
-	}
-	return t.sleepFor(wait), nil
-}
-
-func (t *queueTable) sleepFor(wait *time.Duration) time.Duration {
-	if wait == nil {
-		return t.limits.poll
-	}
-	return min(t.limits.poll, max(*wait, time.Millisecond))
-}
-
-// ack queues the deletion of messages in tx. When one of them isn't ours any
-// more the flush fails with ErrLost: then nothing of tx may be committed.
-func (t *queueTable) ack(tx *Tx, list []claimed) {
+// ack queues the deletion of messages in tx, whose commit then tells in more
+// whether there is more in their lanes. When one of them isn't ours any more the
+// commit fails with ErrLost.
+func (t *queueTable) ack(tx *Tx, list []claimed) (more *bool) {
+	more = new(bool)
 	ids, tokens := make([]int64, len(list)), make([]int64, len(list))
 	for i, c := range list {
 		ids[i], tokens[i] = c.row, c.token
 	}
-	tx.last(func(tag pgconn.CommandTag) error {
-		if n := tag.RowsAffected(); n != int64(len(list)) {
-			return fmt.Errorf("acknowledge in queue %s: %d of %d: %w", t.name, n, len(list), ErrLost)
+	tx.last(func(row pgx.Row) error {
+		err := row.Scan(more, nil)
+		if sqlState(err) == stateNotAcknowledged {
+			err = fmt.Errorf("acknowledge in queue %s: %w: %w", t.name, ErrLost, err)
 		}
-		return nil
-	}, t.ackSQL, ids, tokens)
+		return err
+	}, t.ackSQL, ids, tokens, len(list))
+	return more
 }
 
 // nack puts c back after wait, or among the dead letters when reason says why.
@@ -318,7 +293,7 @@ func (t *queueTable) nack(ctx context.Context, c claimed, wait time.Duration, co
 		uncounted = 1
 	}
 	text := shorten(cause.Error())
-	err := relaxed(ctx, t.db, nil, t.nackSQL, c.row, c.token, wait, uncounted, text, reason)
+	err := run(ctx, t.db, nil, t.nackSQL, c.row, c.token, wait, uncounted, text, reason)
 	if err != nil {
 		return fmt.Errorf("put message %s back into queue %s: %w", c.ID, t.name, err)
 	}
@@ -328,7 +303,7 @@ func (t *queueTable) nack(ctx context.Context, c claimed, wait time.Duration, co
 // renew prolongs the lease of c; ErrLost when it isn't ours any more.
 func (t *queueTable) renew(ctx context.Context, c claimed) error {
 	ours := false
-	err := relaxed(ctx, t.db, func(rows pgx.Rows) error { return rows.Scan(&ours) }, t.renewSQL, c.row, c.token, t.limits.lease)
+	err := run(ctx, t.db, func(rows pgx.Rows) error { return rows.Scan(&ours) }, t.renewSQL, c.row, c.token, t.limits.lease)
 	if err == nil && !ours {
 		err = ErrLost
 	}
@@ -345,7 +320,7 @@ func (t *queueTable) giveBack(ctx context.Context, list []claimed, wait time.Dur
 		byToken[c.token] = append(byToken[c.token], c.row)
 	}
 	for token, ids := range byToken {
-		if err := relaxed(ctx, t.db, nil, t.giveBackSQL, ids, token, wait); err != nil {
+		if err := run(ctx, t.db, nil, t.giveBackSQL, ids, token, wait); err != nil {
 			return fmt.Errorf("give %d messages back to queue %s: %w", len(ids), t.name, err)
 		}
 	}

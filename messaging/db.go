@@ -1,6 +1,7 @@
 package messaging
 
 import (
+	"database/sql"
 	"fmt"
 	"time"
 
@@ -17,7 +18,9 @@ import (
 // Statements are planned once per connection, often before a table has rows: so
 // an index is used whenever there is one that serves, however small the table is
 // then (where none serves the table is read through, as ever; without jit, which
-// would take the planner's mark against that for a reason to compile).
+// would take the planner's mark against that for a reason to compile). And it is
+// read entry by entry: a bitmap of it would hold all entries, those of rows long
+// gone, too, before the first row is seen, and would never mark them as gone.
 func OpenDB(dsn, name string, size int) (*sqlx.DB, error) {
 	cfg, err := pgx.ParseConfig(dsn)
 	if err != nil {
@@ -31,11 +34,12 @@ func OpenDB(dsn, name string, size int) (*sqlx.DB, error) {
 		"idle_in_transaction_session_timeout": "5s",
 		"plan_cache_mode":                     "force_generic_plan",
 		"enable_seqscan":                      "off",
+		"enable_bitmapscan":                   "off",
 		"jit":                                 "off",
 	} {
 		cfg.RuntimeParams[key] = value
 	}
-	db := sqlx.NewDb(stdlib.OpenDB(*cfg), "pgx")
+	db := sqlx.NewDb(sql.OpenDB(connector{stdlib.GetConnector(*cfg)}), "pgx")
 	db.SetMaxOpenConns(size)
 	db.SetMaxIdleConns(size)
 	db.SetConnMaxIdleTime(5 * time.Minute)

@@ -77,6 +77,13 @@ func catch(err *error) {
 	}
 }
 
+// The server's refusals that the functions of migration 8 raise.
+const (
+	stateNotAcknowledged = "OF001"
+	stateNewRoutes       = "OF002"
+	stateUnroutable      = "OF003"
+)
+
 // countsAsAttempt reports whether a failure is the message's own. What the
 // database or the process did to it (serialisation, deadlock, restart, too many
 // connections, a lost connection, shutdown) is not, unless one of our own

@@ -40,7 +40,7 @@ func changeLimits(l *limits, change func(*Limits)) {
 func Statements(ctx context.Context, b *Bus, queue string) (map[string]string, error) {
 	t := newQueueTable(b.db, queue, b.spec.Name, defaultLimits())
 	all := map[string]string{
-		"claim": t.claimSQL, "suspect": t.suspectSQL, "look": t.lookSQL, "next": t.nextSQL, "ack": t.ackSQL,
+		"claim": t.claimSQL, "suspect": t.suspectSQL, "look": t.lookSQL, "ack": t.ackSQL,
 		"nack": t.nackSQL, "renew": t.renewSQL, "give back": t.giveBackSQL,
 	}
 	err := b.relay.learn(ctx, b.db)

@@ -2,8 +2,11 @@ package messaging
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // traced is a message with what the inbox keeps of its handling.
@@ -41,8 +44,28 @@ func runPreload(ctx context.Context, tx *Tx, f preload, list []Message) (err err
 	return f(ctx, tx, list)
 }
 
-// writeTrace queues the notes that the messages are handled. That one of them is there already
-// means that it was handled twice at once: the unique key rolls that back.
+// errHandled is why a batch is rolled back in which a message was handled again:
+// the inbox has it already.
+var errHandled = errors.New("handled before")
+
+// handled returns those of ids that the inbox of the service has for queue.
+func (b *Bus) handled(ctx context.Context, queue string, ids []string) (map[string]bool, error) {
+	var found []string
+	err := b.db.SelectContext(ctx, &found, `
+		SELECT message_id::text FROM messaging.`+quote("inbox_"+b.spec.Name)+`
+		WHERE message_id = ANY($1::uuid[]) AND consumer = $2 AND run = 0`, ids, queue)
+	if err != nil {
+		return nil, fmt.Errorf("ask the inbox of %s for %d messages: %w", b.spec.Name, len(ids), err)
+	}
+	set := make(map[string]bool, len(found))
+	for _, id := range found {
+		set[id] = true
+	}
+	return set, nil
+}
+
+// writeTrace queues the notes that the messages are handled. When one of them is
+// there already the unique key has the commit fail with errHandled.
 func (b *Bus) writeTrace(tx *Tx, queue string, list []traced) {
 	if len(list) == 0 {
 		return
@@ -65,7 +88,17 @@ func (b *Bus) writeTrace(tx *Tx, queue string, list []traced) {
 			outcomes[i], notes[i] = "ignored", nullable(shorten(t.ignored))
 		}
 	}
-	tx.last(nil, `
+	written := func(row pgx.Row) error {
+		err := row.Scan()
+		switch {
+		case errors.Is(err, pgx.ErrNoRows):
+			return nil
+		case sqlState(err) == "23505":
+			return fmt.Errorf("inbox of %s: %w: %w", b.spec.Name, errHandled, err)
+		}
+		return err
+	}
+	tx.last(written, `
 		INSERT INTO messaging.`+quote("inbox_"+b.spec.Name)+`
 		       (consumer, message_id, kind, lane, order_id, correlation_id, causation_id, producer, payload, sent_at, started_at, ran, attempts, outcome, note)
 		SELECT $1, m.* FROM unnest($2::uuid[], $3::text[], $4::text[], $5::uuid[], $6::text[], $7::uuid[], $8::text[], $9::bytea[],

@@ -13,6 +13,7 @@ func (c *consumer) lease() {
 	slots := make(chan struct{}, c.sub.cfg.Consumers)
 	var hand sync.WaitGroup
 	defer hand.Wait()
+	var w watch
 	for {
 		// One free slot is waited for, the others are taken as they are.
 		select {
@@ -33,15 +34,12 @@ func (c *consumer) lease() {
 		if c.stop.Err() != nil {
 			return
 		}
-		list := c.next(n)
+		list := c.next(n, &w)
 		for _, m := range list {
 			hand.Go(func() {
 				c.handleLeased(m)
 				c.freeSuspect(m)
 				<-slots
-				if m.Lane != "" {
-					c.sub.wakes.ring(c.table.name) // the next of its lane may be claimed now
-				}
 			})
 		}
 		for range n - len(list) {
@@ -99,7 +97,10 @@ func (c *consumer) cutWhenClosing(cut context.CancelCauseFunc) (undo func()) {
 func (c *consumer) settle(m claimed, err error) {
 	switch {
 	case err == nil:
-	case errors.Is(err, ErrLost), errors.Is(err, errUnknownOutcome):
+	case errors.Is(err, errUnknownOutcome):
+		c.sub.cfg.Log.Warn("outcome of a commit is unknown, what it left is given back", "topic", c.table.name, "message_id", m.ID, "kind", m.Kind, "err", err)
+		c.giveBack([]claimed{m}, pause())
+	case errors.Is(err, ErrLost):
 		c.sub.cfg.Log.Warn("message is another consumer's now", "topic", c.table.name, "message_id", m.ID, "kind", m.Kind, "err", err)
 	default:
 		c.failed(m, err)
@@ -150,12 +151,12 @@ func (c *consumer) record(m claimed, d *delivery) error {
 	if b != nil && !m.handled {
 		b.writeTrace(tx, c.table.name, []traced{{claimed: m, ran: d.ran, ignored: tx.ignored}})
 	}
-	c.table.ack(tx, []claimed{m})
-	if _, err := tx.flush(ctx); err != nil {
-		return tx.rollback(err)
-	}
-	if err := tx.commit(); err != nil {
+	more := c.table.ack(tx, []claimed{m})
+	if _, err := tx.commit(ctx); err != nil {
 		return err
+	}
+	if *more {
+		c.bell.ring()
 	}
 	if len(tx.out) > 0 {
 		b.relay.wake()

@@ -258,7 +258,7 @@ func declaration(s Spec) []string {
 	if !s.messages() {
 		return list
 	}
-	list = append(list, `GRANT SELECT ON messaging.routes, messaging.events, messaging.queues TO `+role)
+	list = append(list, `GRANT SELECT ON messaging.routes, messaging.routes_version, messaging.events, messaging.queues TO `+role)
 	if len(s.Sends)+len(s.Speaks) > 0 {
 		list = append(list,
 			fmt.Sprintf(`SELECT messaging.ensure_outbox('%s')`, s.Name),

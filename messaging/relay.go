@@ -20,13 +20,14 @@ import (
 // lets one relay of the service work at a time, so that the order of an outbox
 // becomes the order of every queue.
 type relay struct {
-	bus     *Bus
-	bell    chan struct{}
-	queues  []string // that the service may send to
-	moveSQL string
-	size    int       // rows of the next batch, at most
-	floor   floor     // where the next batch may begin
-	daysAt  time.Time // when the day partitions were last looked after
+	bus      *Bus
+	bell     chan struct{}
+	queues   []string // that the service may send to
+	channels []string // their NOTIFY channels
+	moveSQL  string
+	size     int       // rows of the next batch, at most
+	floor    floor     // where the next batch may begin
+	daysAt   time.Time // when the day partitions were last looked after
 }
 
 func newRelay(b *Bus) *relay {
@@ -86,21 +87,44 @@ func (r *relay) run(ctx context.Context) {
 	}
 }
 
-// learn reads which queues the service may send to and builds the statement that
-// moves a batch. Which of them gets a copy of a kind is read in the statement
-// itself, under the lock; when that names a queue which wasn't there yet (another
-// version of a service was deployed), nothing is moved and the relay learns anew.
+// learn reads the routes and builds the statement that moves a batch by them. The
+// statement names the version of the routes: when they have changed since, because
+// another version of a service was deployed, nothing is moved and the relay learns
+// anew.
 func (r *relay) learn(ctx context.Context, db *sqlx.DB) error {
-	var queues []string
-	err := db.SelectContext(ctx, &queues, `
-		SELECT DISTINCT queue FROM messaging.routes
-		WHERE has_any_column_privilege(format('messaging.%I', 'queue_' || queue), 'INSERT') ORDER BY queue`)
+	fail := func(err error) error { return fmt.Errorf("routes of service %s: %w", r.bus.spec.Name, err) }
+	var version int64
+	if err := db.GetContext(ctx, &version, `SELECT version FROM messaging.routes_version`); err != nil {
+		return fail(err)
+	}
+	var routes []struct {
+		Kind, Queue   string
+		Live, Allowed bool
+	}
+	err := db.SelectContext(ctx, &routes, `
+		SELECT kind, queue, live, has_any_column_privilege(format('messaging.%I', 'queue_' || queue), 'INSERT') AS allowed
+		FROM messaging.routes
+		ORDER BY queue, kind`)
 	if err != nil {
-		return fmt.Errorf("routes of service %s: %w", r.bus.spec.Name, err)
+		return fail(err)
+	}
+	var events []string
+	if err := db.SelectContext(ctx, &events, `SELECT kind FROM messaging.events ORDER BY kind`); err != nil {
+		return fail(err)
 	}
 	var logged bool
 	if err := db.GetContext(ctx, &logged, `SELECT to_regclass('messaging.log_' || $1) IS NOT NULL`, r.bus.spec.Name); err != nil {
-		return fmt.Errorf("log of service %s: %w", r.bus.spec.Name, err)
+		return fail(err)
+	}
+	known, forbidden, kinds := slices.Clone(events), []string(nil), map[string][]string{}
+	for _, route := range routes {
+		known = append(known, route.Kind)
+		switch {
+		case route.Live && route.Allowed:
+			kinds[route.Queue] = append(kinds[route.Queue], route.Kind)
+		case route.Live:
+			forbidden = append(forbidden, route.Kind)
+		}
 	}
 	outbox := "messaging." + quote("outbox_"+r.bus.spec.Name)
 	var b strings.Builder
@@ -108,61 +132,71 @@ func (r *relay) learn(ctx context.Context, db *sqlx.DB) error {
 		WITH moved AS (
 			DELETE FROM %[1]s WHERE id = ANY (ARRAY(SELECT id FROM %[1]s WHERE dead_reason IS NULL AND id >= $2 ORDER BY id LIMIT $1))
 			RETURNING id, %[2]s, not_before)`, outbox, envelopeColumns)
-	counts := "0"
-	for i, q := range queues {
+	r.queues, r.channels = slices.Sorted(maps.Keys(kinds)), nil
+	var counts []string
+	for i, q := range r.queues {
 		fmt.Fprintf(&b, `, q%[1]d AS (
 			INSERT INTO messaging.%[2]s (%[3]s, due)
 			SELECT %[4]s, coalesce(m.not_before, clock_timestamp())
-			FROM moved m JOIN messaging.routes r ON r.kind = m.kind AND r.queue = '%[5]s' AND r.live
-			ORDER BY m.id RETURNING 1)`, i, quote("queue_"+q), envelopeColumns, prefixed("m.", envelopeColumns), q)
-		counts += fmt.Sprintf(", (SELECT count(*) FROM q%d)", i)
+			FROM moved m WHERE m.kind = ANY (%[5]s) ORDER BY m.id
+			RETURNING 1)`, i, quote("queue_"+q), envelopeColumns, prefixed("m.", envelopeColumns), textArray(kinds[q]))
+		r.channels = append(r.channels, wakeChannel(q))
+		counts = append(counts, fmt.Sprintf("(SELECT count(*) FROM q%d)", i))
 	}
 	if logged {
 		fmt.Fprintf(&b, `, logged AS (
 			INSERT INTO messaging.%[1]s (%[2]s)
-			SELECT %[3]s FROM moved m JOIN messaging.events e ON e.kind = m.kind ORDER BY m.id)`,
-			quote("log_"+r.bus.spec.Name), envelopeColumns, prefixed("m.", envelopeColumns))
+			SELECT %[3]s FROM moved m WHERE m.kind = ANY (%[4]s) ORDER BY m.id)`,
+			quote("log_"+r.bus.spec.Name), envelopeColumns, prefixed("m.", envelopeColumns), textArray(events))
 	}
 	fmt.Fprintf(&b, `
-		SELECT (SELECT count(*) FROM moved) AS moved,
-		       (SELECT coalesce(max(id), 0) FROM moved) AS last,
-		       (SELECT count(*) FROM moved m JOIN messaging.routes r ON r.kind = m.kind AND r.live) AS copies,
-		       (SELECT count(*) FROM moved m WHERE NOT EXISTS (SELECT FROM messaging.routes r WHERE r.kind = m.kind)
-		                                       AND NOT EXISTS (SELECT FROM messaging.events e WHERE e.kind = m.kind)) AS unroutable,
-		       ARRAY[%s]::bigint[] AS counts`, counts)
-	r.queues, r.moveSQL = queues, b.String()
+		SELECT count(m.id), coalesce(max(m.id), 0), t.counts,
+		       set_config('orderflow.told', (SELECT coalesce(string_agg(q, ','), '') FROM unnest(%[1]s, t.counts) AS u (q, n) WHERE n > 0), false),
+		       messaging.all_carried(%[2]d, (SELECT version FROM messaging.routes_version WHERE only_row),
+		           count(*) FILTER (WHERE m.kind = ANY (%[3]s)), count(*) FILTER (WHERE m.kind <> ALL (%[4]s)))
+		FROM (SELECT ARRAY[%[5]s]::bigint[] AS counts) t LEFT JOIN moved m ON true
+		WHERE `+noWait+`
+		GROUP BY t.counts`,
+		textArray(r.channels), version, textArray(forbidden), textArray(known), strings.Join(counts, ", "))
+	r.moveSQL = b.String()
 	return nil
+}
+
+// textArray is list as an array in SQL.
+func textArray(list []string) string {
+	quoted := make([]string, len(list))
+	for i, s := range list {
+		quoted[i] = "'" + strings.ReplaceAll(s, "'", "''") + "'"
+	}
+	return "ARRAY[" + strings.Join(quoted, ", ") + "]::text[]"
 }
 
 // moved is what the statement that moves a batch answers.
 type moved struct {
-	rows, copies, unroutable int
-	last                     int64   // the highest id moved, 0 when none was
-	counts                   []int64 // copies per queue; the first is a stopper
-}
-
-// check returns why the batch must not be committed, nil when it may.
-func (m moved) check() error {
-	if m.unroutable > 0 {
-		return errUnroutable
-	}
-	for _, n := range m.counts {
-		m.copies -= int(n)
-	}
-	if m.copies != 0 {
-		return errNewRoutes
-	}
-	return nil
+	rows   int
+	last   int64   // the highest id moved, 0 when none was
+	counts []int64 // copies per queue
 }
 
 // hit lists the queues that got something.
 func (m moved) hit(queues []string) (list []string) {
 	for i, q := range queues {
-		if m.counts[i+1] > 0 {
+		if m.counts[i] > 0 {
 			list = append(list, q)
 		}
 	}
 	return list
+}
+
+// refusal is err, or what it stands for when the batch was refused as a whole.
+func refusal(err error) error {
+	switch sqlState(err) {
+	case stateUnroutable:
+		return errUnroutable
+	case stateNewRoutes:
+		return errNewRoutes
+	}
+	return err
 }
 
 func prefixed(prefix, columns string) string {
@@ -187,8 +221,10 @@ func (r *relay) move(ctx context.Context) (int, error) {
 		}
 	}
 	var m moved
+	var told bool
 	move := func(c *pgx.Conn) (err error) {
-		m, err = r.moveBatch(ctx, c)
+		told = r.bus.wakes.mayTell()
+		m, err = r.moveBatch(ctx, c, told)
 		return err
 	}
 	err := onConn(ctx, r.bus.db, move)
@@ -205,40 +241,46 @@ func (r *relay) move(ctx context.Context) (int, error) {
 		return 0, fmt.Errorf("relay the outbox of %s: %w", r.bus.spec.Name, err)
 	}
 	r.floor.carried(m.last, time.Now())
-	r.bus.wakes.tell(m.hit(r.queues)...)
+	if !told {
+		r.bus.wakes.tell(m.hit(r.queues)...)
+	}
 	return m.rows, nil
 }
 
-// moveBatch moves a batch. The lock is a statement of its own: the next one's
-// snapshot then sees all that the relay before us has done.
-func (r *relay) moveBatch(ctx context.Context, c *pgx.Conn) (m moved, err error) {
+// moveBatch moves a batch, all in one round trip. The lock is a statement of its
+// own: the next one's snapshot then sees all that the relay before us has done.
+// With tell the receivers are woken by a NOTIFY of its own after the COMMIT: inside
+// a transaction that writes, it would make all commits of the server wait in line.
+func (r *relay) moveBatch(ctx context.Context, c *pgx.Conn, tell bool) (m moved, err error) {
 	var b pgx.Batch
 	b.Queue(`BEGIN`)
-	b.Queue(`SET LOCAL synchronous_commit = off`)
 	b.Queue(lockRelaySQL, r.bus.spec.Name)
 	b.Queue(r.moveSQL, r.size, r.floor.at(time.Now()))
+	b.Queue(`COMMIT`)
+	if tell {
+		b.Queue(`SELECT pg_notify(c, '') FROM unnest(string_to_array(nullif(current_setting('orderflow.told', true), ''), ',')) c`)
+	}
 	res := c.SendBatch(ctx, &b)
 	err = func() error {
-		for range 3 {
+		for range 2 {
 			if _, err := res.Exec(); err != nil {
 				return err
 			}
 		}
-		return res.QueryRow().Scan(&m.rows, &m.last, &m.copies, &m.unroutable, &m.counts)
+		return res.QueryRow().Scan(&m.rows, &m.last, &m.counts, nil, nil)
 	}()
-	err = errors.Join(err, res.Close())
-	if err == nil {
-		err = m.check()
+	if cerr := res.Close(); err == nil {
+		err = cerr
 	}
 	if err != nil {
+		err = refusal(err)
 		if !c.IsClosed() && c.PgConn().TxStatus() != 'I' {
 			_, rerr := c.Exec(ctx, `ROLLBACK`)
 			err = errors.Join(err, rerr)
 		}
 		return moved{}, err
 	}
-	_, err = c.Exec(ctx, `COMMIT`)
-	return m, err
+	return m, nil
 }
 
 // lockRelaySQL waits for the other relays of the service.
@@ -283,10 +325,9 @@ func (r *relay) moveOne(ctx context.Context, tx *sqlx.Tx, hit map[string]bool) (
 		return 0, err
 	}
 	var m moved
-	err := tx.QueryRowxContext(ctx, r.moveSQL, 1, 0).Scan(&m.rows, &m.last, &m.copies, &m.unroutable, pgtype.NewMap().SQLScanner(&m.counts))
-	if err == nil {
-		err = m.check()
-	}
+	var told string
+	var void any
+	err := refusal(tx.QueryRowxContext(ctx, r.moveSQL, 1, 0).Scan(&m.rows, &m.last, pgtype.NewMap().SQLScanner(&m.counts), &told, &void))
 	if err == nil {
 		for _, q := range m.hit(r.queues) {
 			hit[q] = true

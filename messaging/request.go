@@ -170,13 +170,13 @@ func (b *Bus) answer(tx *Tx, m Message, h func() (Body, error)) error {
 		tx.Ignore("deadline passed")
 		return nil
 	}
-	queued, sent := len(tx.queued), len(tx.out)
+	before := tx.mark()
 	r, err := b.answerOf(m, h)
 	if err != nil {
 		return err
 	}
 	if r.refusal != "" {
-		tx.queued, tx.out = tx.queued[:queued], tx.out[:sent]
+		tx.drop(before)
 		tx.Ignore("refused: " + r.refusal)
 	}
 	// Without a target, ON CONFLICT needs no right to read.
@@ -186,6 +186,46 @@ func (b *Bus) answer(tx *Tx, m Message, h func() (Body, error)) error {
 		ON CONFLICT DO NOTHING`, m.ID, r.kind, r.version, r.payload, nullable(r.refusal))
 	tx.afterCommit(func() { b.wakes.tell(bell) })
 	return nil
+}
+
+// mark is how far a transaction has come with what it will write at its end.
+type mark struct {
+	queued, out int
+	rows        map[string]int // of every QueueRow
+}
+
+func (t *Tx) mark() mark {
+	m := mark{queued: len(t.queued), out: len(t.out), rows: map[string]int{}}
+	for query, i := range t.gathered {
+		m.rows[query] = t.queued[i].rows.len()
+	}
+	return m
+}
+
+// drop forgets what was queued and published since m.
+func (t *Tx) drop(m mark) {
+	for query, i := range t.gathered {
+		if i < m.queued {
+			t.queued[i].rows.cut(m.rows[query])
+		} else {
+			delete(t.gathered, query)
+		}
+	}
+	t.queued, t.out = t.queued[:m.queued], t.out[:m.out]
+}
+
+func (r *rows) len() int {
+	if len(*r) == 0 {
+		return 0
+	}
+	return (*r)[0].Len()
+}
+
+// cut keeps the first n rows.
+func (r *rows) cut(n int) {
+	for i, c := range *r {
+		(*r)[i] = c.Slice(0, n)
+	}
 }
 
 // answerOf is what h answers to m: also that it doesn't. The error is one after
@@ -290,7 +330,7 @@ func (r *replies) run(ctx context.Context) {
 		return
 	}
 	defer close(r.done)
-	bell := r.bus.wakes.bell(r.bell)
+	bell := r.bus.wakes.bell(r.bell).wake
 	sweep := time.NewTicker(r.bus.cfg.limits.replies / 2)
 	defer sweep.Stop()
 	var poll <-chan time.Time
@@ -328,7 +368,7 @@ func (r *replies) run(ctx context.Context) {
 func (r *replies) fetch(ctx context.Context, ids []string) {
 	limited, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	err := relaxed(limited, r.bus.db, func(rows pgx.Rows) error {
+	err := run(limited, r.bus.db, func(rows pgx.Rows) error {
 		var id string
 		var got reply
 		if err := rows.Scan(&id, &got.kind, &got.version, &got.payload, &got.refusal); err != nil {
@@ -343,7 +383,7 @@ func (r *replies) fetch(ctx context.Context, ids []string) {
 		return nil
 	}, `
 		DELETE FROM messaging.`+quote("replies_"+r.bus.spec.Name)+`
-		WHERE request_id = ANY ($1::text[]::uuid[])
+		WHERE request_id = ANY ($1::text[]::uuid[]) AND `+noWait+`
 		RETURNING request_id::text, kind, schema_version, payload, coalesce(refusal, '')`, ids)
 	if err != nil && ctx.Err() == nil {
 		r.bus.log.Warn("answers will be fetched later", "service", r.bus.spec.Name, "err", err)
@@ -354,9 +394,9 @@ func (r *replies) fetch(ctx context.Context, ids []string) {
 func (r *replies) sweep(ctx context.Context) {
 	limited, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	err := relaxed(limited, r.bus.db, nil, `
+	err := run(limited, r.bus.db, nil, `
 		DELETE FROM messaging.`+quote("replies_"+r.bus.spec.Name)+`
-		WHERE answered_at < statement_timestamp() - $1::interval`, r.bus.cfg.limits.replies)
+		WHERE answered_at < statement_timestamp() - $1::interval AND `+noWait, r.bus.cfg.limits.replies)
 	if err != nil && ctx.Err() == nil {
 		r.bus.log.Warn("answers that nobody came for will be swept later", "service", r.bus.spec.Name, "err", err)
 	}

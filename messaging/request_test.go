@@ -171,6 +171,52 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// C21: who refuses in a batch takes nothing back but what it queued itself.
+func TestARefusalAmongOthers(t *testing.T) {
+	t.Parallel()
+	db := newAskDB(t)
+	a := running(t, db, asker(t))
+	var all sync.WaitGroup
+	var refusals atomic.Int32
+	for n := range 12 {
+		all.Go(func() {
+			q := question{N: n}
+			if n%3 == 1 {
+				q.Do = "refuse"
+			}
+			got, err := messaging.Ask(within(t, 20*time.Second), a, q)
+			var refused *messaging.Refused
+			switch {
+			case q.Do != "" && errors.As(err, &refused):
+				refusals.Add(1)
+			case q.Do != "" || err != nil || got.Half != n/2:
+				t.Errorf("%+v: got %+v, %v", q, got, err)
+			}
+		})
+	}
+	messagingtest.Wait(t, "all requests in the queue", func() bool { return count(t, db.Admin, `SELECT count(*) FROM messaging.queue_oracle`) == 12 })
+	runOracle(t, db, func(ctx context.Context, tx *messaging.Tx, q question) (half, error) {
+		who := "answers"
+		if q.Do != "" {
+			who = "refuses"
+			tx.QueueRow(`INSERT INTO public.effects (who, n) SELECT 'alone', n FROM unnest($1::int[]) n`, int32(q.N))
+		}
+		tx.QueueRow(`INSERT INTO public.effects (who, n) SELECT * FROM unnest($1::text[], $2::int[])`, who, int32(q.N))
+		if q.Do != "" {
+			return half{}, messaging.Permanent(errors.New("no"))
+		}
+		return halve(ctx, tx, q)
+	})
+	all.Wait()
+	if n := refusals.Load(); n != 4 {
+		t.Errorf("refusals: got %d, want 4", n)
+	}
+	if answers, others := count(t, db.Admin, `SELECT count(*) FROM public.effects WHERE who = 'answers'`), count(t, db.Admin, `SELECT count(*) FROM public.effects WHERE who <> 'answers'`); answers != 8 || others != 0 {
+		t.Errorf("effects: got %d of those that answered and %d of others, want 8 and 0", answers, others)
+	}
+	wantNothingLeft(t, db)
+}
+
 // C21: a handler that fails is tried again, until the deadline and no longer.
 func TestFailingAnswers(t *testing.T) {
 	t.Parallel()
@@ -202,17 +248,21 @@ func TestFailingAnswers(t *testing.T) {
 		tries.Add(1)
 		return half{}, errors.New("not now")
 	})
-	_, err := messaging.Ask(within(t, 300*time.Millisecond), running(t, slowly, asker(t)), question{})
-	if !errors.Is(err, messaging.ErrNoAnswer) {
-		t.Errorf("failing past the deadline: got %v, want ErrNoAnswer", err)
-	}
+	b, asks := running(t, slowly, asker(t)), 0
+	messagingtest.Wait(t, "a try", func() bool { // on a busy machine the first request may be late before it
+		asks++
+		if _, err := messaging.Ask(within(t, 300*time.Millisecond), b, question{}); !errors.Is(err, messaging.ErrNoAnswer) {
+			t.Fatalf("failing past the deadline: got %v, want ErrNoAnswer", err)
+		}
+		return tries.Load() > 0
+	})
 	wantNothingLeft(t, db)
 	wantNothingLeft(t, slowly)
-	if n := tries.Load(); n == 0 || n > 3 {
-		t.Errorf("tries within 300 ms: got %d, want 1 to 3", n)
+	if n := tries.Load(); int(n) > 3*asks {
+		t.Errorf("tries of %d requests within 300 ms each: got %d, want 3 of each at most", asks, n)
 	}
-	if n := count(t, slowly.Admin, `SELECT count(*) FROM messaging.inbox_oracle WHERE outcome = 'ignored' AND note = 'deadline passed'`); n != 1 {
-		t.Errorf("traces of the late request: got %d, want 1", n)
+	if n := count(t, slowly.Admin, `SELECT count(*) FROM messaging.inbox_oracle WHERE outcome = 'ignored' AND note = 'deadline passed'`); n == 0 {
+		t.Error("traces of late requests: got none")
 	}
 }
 
@@ -223,15 +273,15 @@ func TestDeadlinePasses(t *testing.T) {
 	db := newAskDB(t)
 	a := running(t, db, asker(t))
 	const patience = 300 * time.Millisecond
-	begun := time.Now()
-	_, err := messaging.Ask(within(t, patience), a, question{N: 1})
-	took := time.Since(begun)
-	t.Logf("gave up after %s", took)
-	if !errors.Is(err, messaging.ErrNoAnswer) || took < patience || took > 10*patience {
-		t.Errorf("nobody there: got %v after %s, want ErrNoAnswer after %s", err, took, patience)
-	}
-	messagingtest.Wait(t, "the request to be late", func() bool {
-		return count(t, db.Admin, `SELECT count(*) FROM messaging.queue_oracle WHERE occurred_at < clock_timestamp() - $1::interval`, patience.String()) == 1
+	messagingtest.Wait(t, "a request that is late", func() bool { // on a busy machine the first may not even be sent in time
+		begun := time.Now()
+		_, err := messaging.Ask(within(t, patience), a, question{N: 1})
+		took := time.Since(begun)
+		t.Logf("gave up after %s", took)
+		if !errors.Is(err, messaging.ErrNoAnswer) || took < patience || took > 10*patience {
+			t.Fatalf("nobody there: got %v after %s, want ErrNoAnswer after %s", err, took, patience)
+		}
+		return count(t, db.Admin, `SELECT count(*) FROM messaging.queue_oracle WHERE occurred_at < clock_timestamp() - $1::interval`, patience.String()) > 0
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	go cancel()
@@ -246,7 +296,7 @@ func TestDeadlinePasses(t *testing.T) {
 		return halve(ctx, tx, q)
 	})
 	messagingtest.Wait(t, "the late request's trace", func() bool {
-		return count(t, db.Admin, `SELECT count(*) FROM messaging.inbox_oracle WHERE outcome = 'ignored' AND note = 'deadline passed'`) == 1
+		return count(t, db.Admin, `SELECT count(*) FROM messaging.inbox_oracle WHERE outcome = 'ignored' AND note = 'deadline passed'`) > 0
 	})
 	if n := asked.Load(); n != 0 {
 		t.Errorf("calls of the handler: got %d, want 0", n)

@@ -151,7 +151,9 @@ func TestADuplicateHasNoEffect(t *testing.T) {
 			if n := count(t, db.Admin, `SELECT count(*) FROM public.effects`); n != 2 {
 				t.Errorf("effects of two messages sent three times each: got %d, want 2", n)
 			}
-			if got := calls.Load(); got != 2 {
+			// What a transactional handler did once more was rolled back; nothing outside
+			// is to be called once more.
+			if got := calls.Load(); mode == "leased" && got != 2 {
 				t.Errorf("calls of the handler: got %d, want 2", got)
 			}
 		})

@@ -88,8 +88,12 @@ func (s *Subscriber) Subscribe(ctx context.Context, queue string) (<-chan *messa
 		return nil, fmt.Errorf("subscribe to %s: %w", queue, ErrClosed)
 	}
 	stop, cancel := context.WithCancel(ctx)
+	inbox := ""
+	if s.cfg.Mode == Leased {
+		inbox = s.spec().Name
+	}
 	c := &consumer{
-		sub: s, table: newQueueTable(s.cfg.DB, queue, s.spec().Name, s.cfg.limits), bell: s.wakes.bell(queue),
+		sub: s, table: newQueueTable(s.cfg.DB, queue, inbox, s.cfg.limits), bell: s.wakes.bell(queue),
 		base: context.WithoutCancel(ctx), stop: stop, out: make(chan *message.Message),
 		suspects: make(chan struct{}, 1),
 	}
@@ -135,7 +139,7 @@ func (s *Subscriber) Close() error {
 type consumer struct {
 	sub   *Subscriber
 	table *queueTable
-	bell  chan struct{}
+	bell  *bell
 	base  context.Context // never ends: a shutdown doesn't cut what is in hand
 	stop  context.Context // ends when no more is to be taken
 	out   chan *message.Message
@@ -218,21 +222,29 @@ func (c *consumer) offer(ctx context.Context, d *delivery, limit time.Duration) 
 	}
 }
 
-// next claims up to n messages. When there are none it waits until there may be
-// some: for the bell, for the next due time, at most for the poll interval.
-func (c *consumer) next(n int) []claimed {
+// watch is what a worker knows of its queue since its last claim.
+type watch struct {
+	seen uint64    // rings of the bell when it began to claim
+	due  time.Time // when the next message falls due, at the latest the next poll
+}
+
+// next waits until there may be something to claim and claims up to n messages.
+// What is due after w is known to the worker from its last claim.
+func (c *consumer) next(n int, w *watch) []claimed {
+	if c.bell.sleep(time.Until(w.due), w.seen, c.stop.Done()); c.stop.Err() != nil {
+		return nil
+	}
+	w.seen = c.bell.answer()
 	ctx, cancel := context.WithTimeout(c.base, 10*time.Second)
 	defer cancel()
 	turn, floor, look := c.nextTurn()
-	wait := c.table.limits.poll
 	var list []claimed
 	if look {
-		w, suspect, err := c.look(ctx)
+		suspect, err := c.look(ctx)
 		if err != nil {
-			c.trouble(err)
+			c.trouble(err, w)
 			return nil
 		}
-		wait = w
 		if suspect {
 			list = c.nextSuspect(ctx)
 		}
@@ -240,25 +252,16 @@ func (c *consumer) next(n int) []claimed {
 	if n -= len(list); n == 0 {
 		return list
 	}
-	fresh, err := c.table.claim(ctx, n, turn, floor)
-	if err != nil && len(list) == 0 {
-		c.trouble(err)
-		return nil
-	}
-	if len(fresh) == n {
-		c.sub.wakes.ring(c.table.name) // there may be more: somebody else's
-	}
-	if list = append(list, fresh...); len(list) > 0 {
+	fresh, wait, err := c.table.claim(ctx, n, turn, floor)
+	if err != nil {
+		c.trouble(err, w)
 		return list
 	}
-	if !look {
-		if wait, err = c.table.next(ctx); err != nil {
-			c.trouble(err)
-			return nil
-		}
+	w.due = time.Now().Add(wait)
+	if len(fresh) == n {
+		c.bell.ringFull() // there may be more: for this one, and for others
 	}
-	c.sleep(wait)
-	return nil
+	return append(list, fresh...)
 }
 
 // nextTurn counts a claim, says where it may begin and whether it is time to
@@ -274,17 +277,16 @@ func (c *consumer) nextTurn() (turn uint, floor time.Time, look bool) {
 	return c.turn, time.Time{}, true
 }
 
-// look asks how long until something falls due and whether a suspect waits, and
-// learns the floor of the claims to come.
-func (c *consumer) look(ctx context.Context) (wait time.Duration, suspect bool, err error) {
-	oldest, wait, suspect, err := c.table.look(ctx)
+// look asks whether a suspect waits, and learns the floor of the claims to come.
+func (c *consumer) look(ctx context.Context) (suspect bool, err error) {
+	oldest, suspect, err := c.table.look(ctx)
 	if err != nil {
-		return 0, false, err
+		return false, err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.floor = oldest
-	return wait, suspect, nil
+	return suspect, nil
 }
 
 // nextSuspect claims a message that a consumer left behind, unless this process
@@ -317,22 +319,14 @@ func (c *consumer) freeSuspect(m claimed) {
 		c.mu.Lock()
 		c.lookAt = time.Time{} // there may be another
 		c.mu.Unlock()
+		c.bell.ring()
 	}
 }
 
-func (c *consumer) trouble(err error) {
+// trouble has the queue asked again in a moment.
+func (c *consumer) trouble(err error, w *watch) {
 	c.sub.cfg.Log.Warn("queue will be asked again", "topic", c.table.name, "err", err)
-	c.sleep(pause())
-}
-
-func (c *consumer) sleep(d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-c.bell:
-	case <-timer.C:
-	case <-c.stop.Done():
-	}
+	w.due = time.Now().Add(pause())
 }
 
 // failed puts back, or among the dead, a message whose handling failed.
@@ -367,6 +361,10 @@ func (c *consumer) failed(m claimed, err error) {
 		log.Warn("message will be tried again", "wait_ms", wait.Milliseconds())
 	}
 	c.insist("put a message back", func(ctx context.Context) error { return c.table.nack(ctx, m, wait, counts, err, reason) })
+	if reason != nil {
+		wait = 0 // for the next of its lane
+	}
+	c.bell.ringAfter(wait)
 }
 
 // giveBack returns messages that were never handled.
@@ -375,7 +373,7 @@ func (c *consumer) giveBack(list []claimed, wait time.Duration) {
 		return
 	}
 	c.insist("give messages back", func(ctx context.Context) error { return c.table.giveBack(ctx, list, wait) })
-	c.sub.wakes.ring(c.table.name)
+	c.bell.ringAfter(wait)
 }
 
 // insist repeats what must reach the database for as long as the lease runs:

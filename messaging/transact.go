@@ -11,11 +11,13 @@ import (
 // it in one transaction, and does so until it is to stop.
 func (c *consumer) transact() {
 	size := c.table.limits.batch
+	var w watch
 	for c.stop.Err() == nil {
-		list := c.next(size)
+		list := c.next(size, &w)
 		if len(list) == 0 {
 			continue
 		}
+		c.bell.work(1)
 		// Messages that failed before, and suspects, never share a transaction.
 		var fresh, again []claimed
 		for _, m := range list {
@@ -30,6 +32,7 @@ func (c *consumer) transact() {
 			c.handle([]claimed{m})
 			c.freeSuspect(m)
 		}
+		c.bell.work(-1)
 	}
 }
 
@@ -66,8 +69,16 @@ func (c *consumer) handle(list []claimed) (returned int) {
 				c.giveBack(list, 0)
 				return len(list)
 			}
+		case errors.Is(err, errHandled):
+			if !c.markHandled(list[:n]) {
+				c.giveBack(list, pause())
+				return 0
+			}
 		case errors.Is(err, errUnknownOutcome):
-			c.sub.cfg.Log.Warn("outcome of a commit is unknown, the lease must run out", "topic", c.table.name, "err", err)
+			// Safe whether it happened, happens yet or not: what was acknowledged isn't
+			// there to be given back, and what is given back can't be acknowledged.
+			c.sub.cfg.Log.Warn("outcome of a commit is unknown, what it left is given back", "topic", c.table.name, "err", err)
+			c.giveBack(list[:n], pause())
 			list = list[n:]
 		case bad >= 0 || n == 1:
 			bad = max(bad, 0)
@@ -89,6 +100,25 @@ func (c *consumer) handle(list []claimed) (returned int) {
 	return 0
 }
 
+// markHandled marks those of list that the inbox has and reports whether there
+// were any.
+func (c *consumer) markHandled(list []claimed) bool {
+	ids := make([]string, len(list))
+	for i, m := range list {
+		ids[i] = m.ID
+	}
+	ctx, cancel := context.WithTimeout(c.base, time.Second)
+	defer cancel()
+	set, err := c.sub.bus.handled(ctx, c.table.name, ids)
+	if err != nil {
+		c.sub.cfg.Log.Warn("batch will be tried again", "topic", c.table.name, "err", err)
+	}
+	for i, m := range list {
+		list[i].handled = m.handled || set[m.ID]
+	}
+	return len(set) > 0
+}
+
 // putAside has a message that is too slow for a batch tried again at once, and
 // alone, as every message is at its second attempt.
 func (c *consumer) putAside(m claimed) {
@@ -96,12 +126,8 @@ func (c *consumer) putAside(m claimed) {
 	c.insist("put a slow message aside", func(ctx context.Context) error {
 		return c.table.nack(ctx, m, 0, true, errHandlerTimeout, nil)
 	})
-	c.sub.wakes.ring(c.table.name)
+	c.bell.ring()
 }
-
-// errUnknownOutcome marks an error from COMMIT after which nobody knows whether
-// it happened. Token and inbox decide when the lease has run out.
-var errUnknownOutcome = errors.New("commit answered nothing")
 
 // attempt handles list, or as much of it as its time and bytes allow, in one
 // transaction. It returns how many messages are done, or the error and the index
@@ -126,15 +152,17 @@ func (c *consumer) attempt(list []claimed) (done, culprit int, err error) {
 	started := time.Now()
 	size := 0
 	var trace []traced
+	in := map[string]bool{} // ids in this transaction: what comes twice is handled once
 	for i, m := range list {
 		if i > 0 && (time.Since(started) > c.table.limits.batchTime || size+len(m.Payload) > c.table.limits.batchBytes) {
 			break
 		}
 		size += len(m.Payload)
-		if m.handled {
+		if m.handled || b != nil && in[m.ID] {
 			done++
 			continue
 		}
+		in[m.ID] = true
 		tx.cause, tx.ignored, tx.index = m.Message, "", i
 		d := &delivery{message: m.Message, tx: tx}
 		err := c.offer(ctx, d, limit)
@@ -153,12 +181,12 @@ func (c *consumer) attempt(list []claimed) (done, culprit int, err error) {
 	if b != nil {
 		b.writeTrace(tx, c.table.name, trace)
 	}
-	c.table.ack(tx, list[:done])
-	if culprit, err := tx.flush(ctx); err != nil {
-		return 0, culprit, tx.rollback(err)
+	more := c.table.ack(tx, list[:done])
+	if culprit, err := tx.commit(ctx); err != nil {
+		return 0, culprit, err
 	}
-	if err := tx.commit(); err != nil {
-		return 0, -1, err
+	if *more {
+		c.bell.ring()
 	}
 	if len(tx.out) > 0 {
 		b.relay.wake()

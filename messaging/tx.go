@@ -2,12 +2,13 @@ package messaging
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
+	"reflect"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/jmoiron/sqlx"
 )
 
@@ -20,23 +21,59 @@ type Tx struct {
 	// Loaded is what Preload left for the handlers of its batch; nil outside one.
 	Loaded any
 
-	conn    *sqlx.Conn // that the transaction is on
-	spec    Spec
-	cause   Message   // the message in hand; of an InTx: only its correlation
-	out     []Message // to be written last, in one ordered INSERT
-	ignored string    // why the message in hand was ignored, "" when it was not
-	queued  []write   // to be sent together before the commit
-	index   int       // of the message in hand in its batch, -1 outside one
-	after   []func()  // to be done once it has committed
+	conn     *sqlx.Conn // that the transaction is on
+	spec     Spec
+	cause    Message        // the message in hand; of an InTx: only its correlation
+	out      []Message      // to be written last, in one ordered INSERT
+	ignored  string         // why the message in hand was ignored, "" when it was not
+	queued   []write        // to be sent together with the commit
+	gathered map[string]int // where in queued the rows of a QueueRow stand, by query
+	index    int            // of the message in hand in its batch, -1 outside one
+	after    []func()       // to be done once it has committed
 }
 
-// write is a statement whose result nobody reads.
+// write is a statement that goes with the commit.
 type write struct {
-	query string
-	args  []any
-	index int                           // of the message that queued it, -1 = nobody's
-	check func(pgconn.CommandTag) error // of what it answered; may be nil
+	query  string
+	args   []any
+	rows   *rows               // instead of args: of a QueueRow
+	index  int                 // of the message that queued it, -1 = nobody's or several'
+	answer func(pgx.Row) error // reads the one row that it answers; nil when nobody wants to know
 }
+
+func (w write) values() []any {
+	if w.rows != nil {
+		return w.rows.columns()
+	}
+	return w.args
+}
+
+// rows are those of one QueueRow statement, column by column: slices of the
+// columns' Go types.
+type rows []reflect.Value
+
+func (r *rows) add(values []any) {
+	if len(*r) == 0 {
+		for _, v := range values {
+			*r = append(*r, reflect.MakeSlice(reflect.SliceOf(reflect.TypeOf(v)), 0, 16))
+		}
+	}
+	for i, v := range values {
+		(*r)[i] = reflect.Append((*r)[i], reflect.ValueOf(v))
+	}
+}
+
+func (r *rows) columns() []any {
+	list := make([]any, len(*r))
+	for i, c := range *r {
+		list[i] = c.Interface()
+	}
+	return list
+}
+
+// errUnknownOutcome marks a COMMIT that was sent and of which nobody knows whether
+// it happened.
+var errUnknownOutcome = errors.New("the commit got no answer")
 
 // beginTx opens a transaction on a connection of its own. The caller ends it
 // with commit or rollback.
@@ -78,6 +115,29 @@ func (t *Tx) Queue(query string, args ...any) {
 	t.queued = append(t.queued, write{query: query, args: args, index: t.index})
 }
 
+// QueueRow queues one row of a write over rows: query takes an array per column,
+// as in INSERT … SELECT … FROM unnest($1::uuid[], $2::text[]). All rows that the
+// messages of a batch queue with the same query go to the server as one
+// statement, at the place of the first of them, in the order queued. So what a
+// row builds on, the row of its parent for example, is to be queued by QueueRow,
+// too. A column has the same Go type in every row, a pointer where it may be null.
+func (t *Tx) QueueRow(query string, values ...any) {
+	i, ok := t.gathered[query]
+	if !ok {
+		if t.gathered == nil {
+			t.gathered = map[string]int{}
+		}
+		i = len(t.queued)
+		t.gathered[query] = i
+		t.queued = append(t.queued, write{query: query, rows: &rows{}, index: t.index})
+	}
+	w := &t.queued[i]
+	if w.index != t.index {
+		w.index = -1
+	}
+	w.rows.add(values)
+}
+
 // Ignore notes that the message in hand changed nothing because it is late,
 // repeated or illegal now. It is acknowledged all the same, with the outcome
 // "ignored" and the reason in the trace.
@@ -86,45 +146,133 @@ func (t *Tx) Ignore(reason string) { t.ignored = reason }
 // Message is the message being handled; in an InTx its zero value.
 func (t *Tx) Message() Message { return t.cause }
 
-// last queues a statement of the layer itself, whose answer check judges.
-func (t *Tx) last(check func(pgconn.CommandTag) error, query string, args ...any) {
-	t.queued = append(t.queued, write{query: query, args: args, index: -1, check: check})
+// last queues a statement of the layer itself; answer, which may be nil, reads
+// the one row that it answers.
+func (t *Tx) last(answer func(pgx.Row) error, query string, args ...any) {
+	t.queued = append(t.queued, write{query: query, args: args, index: -1, answer: answer})
 }
 
-// flush sends what was queued and, at the end, what was published. It returns
-// the index of the message whose write failed, -1 when it was nobody's.
-func (t *Tx) flush(ctx context.Context) (culprit int, err error) {
-	if err := t.queueOutbox(); err != nil {
-		return -1, err
+// SelectContext reads the rows of query into dest, a pointer to a slice: of
+// structs by their db tags, or of one column's type. It is sqlx's, but the
+// transaction's first statement takes BEGIN along.
+func (t *Tx) SelectContext(ctx context.Context, dest any, query string, args ...any) error {
+	return t.read(ctx, query, args, func(r pgxRows) error { return scanAll(r, dest) })
+}
+
+// GetContext reads the first row of query into dest, a pointer to a struct or to
+// one column's type. It returns sql.ErrNoRows when there is none.
+func (t *Tx) GetContext(ctx context.Context, dest any, query string, args ...any) error {
+	slice := reflect.New(reflect.SliceOf(reflect.TypeOf(dest).Elem()))
+	if err := t.SelectContext(ctx, slice.Interface(), query, args...); err != nil {
+		return err
 	}
-	if len(t.queued) == 0 {
-		return -1, nil
+	if slice.Elem().Len() == 0 {
+		return sql.ErrNoRows
 	}
-	culprit = -1
-	err = t.conn.Raw(func(driver any) error {
-		c := driver.(*stdlib.Conn).Conn()
-		// Outside a healthy transaction the writes would commit by themselves.
-		if s := c.PgConn().TxStatus(); s != 'T' {
-			return fmt.Errorf("write %d statements: the transaction is in state %q", len(t.queued), s)
-		}
-		var b pgx.Batch
-		for _, w := range t.queued {
-			b.Queue(w.query, w.args...)
-		}
-		res := c.SendBatch(ctx, &b)
-		for _, w := range t.queued {
-			tag, err := res.Exec()
-			if err == nil && w.check != nil {
-				err = w.check(tag)
-			}
+	reflect.ValueOf(dest).Elem().Set(slice.Elem().Index(0))
+	return nil
+}
+
+// read runs query and hands its rows to scan.
+func (t *Tx) read(ctx context.Context, query string, args []any, scan func(pgxRows) error) error {
+	return t.conn.Raw(func(driver any) error {
+		c, opening := raw(driver)
+		if !*opening {
+			r, err := c.Query(ctx, query, args...)
 			if err != nil {
-				culprit = w.index
-				return errors.Join(err, closeAfter(res))
+				return err
 			}
+			return scan(pgxRows{r})
+		}
+		*opening = false
+		var b pgx.Batch
+		b.Queue(`begin`)
+		b.Queue(query, args...)
+		res := c.SendBatch(ctx, &b)
+		_, err := res.Exec()
+		if err == nil {
+			var r pgx.Rows
+			if r, err = res.Query(); err == nil {
+				err = scan(pgxRows{r})
+			}
+		}
+		if err != nil {
+			return errors.Join(err, closeAfter(res))
 		}
 		return res.Close()
 	})
-	t.queued = nil
+}
+
+// afterCommit has f, which is quick, done once t has committed, if it does.
+func (t *Tx) afterCommit(f func()) { t.after = append(t.after, f) }
+
+// commit sends what was queued, then what was published, then COMMIT, all in one
+// round trip, and ends t. It returns the index of the message whose write failed,
+// -1 when it was nobody's. After an error nothing of t was committed, unless it
+// is errUnknownOutcome: the connection was lost meanwhile.
+func (t *Tx) commit(ctx context.Context) (culprit int, err error) {
+	culprit = -1
+	if err = t.queueOutbox(); err == nil {
+		err = t.conn.Raw(func(driver any) (err error) {
+			c, opening := raw(driver)
+			culprit, err = t.send(ctx, c, opening)
+			return err
+		})
+	}
+	if err != nil {
+		return culprit, t.rollback(err)
+	}
+	// The server is done with it; that database/sql, too, has to end it changes
+	// nothing any more.
+	_ = errors.Join(rollback(t.Tx), t.conn.Close())
+	for _, f := range t.after {
+		f()
+	}
+	return -1, nil
+}
+
+// send sends the queued writes with the COMMIT after them, and the BEGIN before
+// them if that is still due.
+func (t *Tx) send(ctx context.Context, c *pgx.Conn, opening *bool) (culprit int, err error) {
+	if *opening && len(t.queued) == 0 {
+		return -1, nil
+	}
+	// Outside a healthy transaction the writes would commit by themselves.
+	if s := c.PgConn().TxStatus(); s != 'T' && !*opening {
+		return -1, fmt.Errorf("write %d statements: the transaction is in state %q", len(t.queued), s)
+	}
+	all := make([]write, 0, len(t.queued)+2)
+	if *opening {
+		all = append(all, write{query: `begin`, index: -1})
+	}
+	all = append(append(all, t.queued...), write{query: `commit`, index: -1})
+	t.queued, *opening = nil, false
+	var b pgx.Batch
+	for _, w := range all {
+		b.Queue(w.query, w.values()...)
+	}
+	res := c.SendBatch(ctx, &b)
+	for _, w := range all {
+		if w.answer != nil {
+			err = w.answer(res.QueryRow())
+		} else {
+			_, err = res.Exec()
+		}
+		if err != nil {
+			culprit = w.index
+			break
+		}
+	}
+	if err == nil {
+		return -1, res.Close()
+	}
+	err = errors.Join(err, closeAfter(res))
+	if sqlState(err) == "" { // not the server's refusal of one statement
+		culprit = -1
+		if c.IsClosed() && !pgconn.SafeToRetry(err) {
+			err = errors.Join(errUnknownOutcome, err)
+		}
+	}
 	return culprit, err
 }
 
@@ -142,11 +290,12 @@ func closeAfter(res pgx.BatchResults) error {
 // would find the connection busy and take it for lost.
 func (t *Tx) healthy() error {
 	return t.conn.Raw(func(driver any) error {
-		c := driver.(*stdlib.Conn).Conn().PgConn()
+		p, opening := raw(driver)
+		c := p.PgConn()
 		if c.IsBusy() {
 			return errors.New("the handler left rows open")
 		}
-		if s := c.TxStatus(); s != 'T' {
+		if s := c.TxStatus(); s != 'T' && !*opening {
 			return fmt.Errorf("the handler returned without error from a transaction in state %q: a statement's error was dropped", s)
 		}
 		return nil
@@ -159,31 +308,12 @@ func (t *Tx) healthy() error {
 func (t *Tx) rollback(err error) error {
 	closed := false
 	rerr := t.conn.Raw(func(driver any) error {
-		closed = driver.(*stdlib.Conn).Conn().IsClosed()
+		p, _ := raw(driver)
+		closed = p.IsClosed()
 		return nil
 	})
 	if closed || rerr != nil {
 		err = errors.Join(err, errConnectionGone)
 	}
 	return errors.Join(err, rollback(t.Tx), t.conn.Close())
-}
-
-// afterCommit has f, which is quick, done once t has committed, if it does.
-func (t *Tx) afterCommit(f func()) { t.after = append(t.after, f) }
-
-// commit ends t. The server's own refusal is a plain error: nothing was written;
-// anything else leaves the outcome unknown.
-func (t *Tx) commit() error {
-	err := t.Commit()
-	closing := t.conn.Close()
-	switch {
-	case err == nil:
-		for _, f := range t.after {
-			f()
-		}
-		return closing
-	case sqlState(err) != "" && !connectionLost(err):
-		return errors.Join(fmt.Errorf("commit: %w", err), closing)
-	}
-	return errors.Join(errUnknownOutcome, err, closing)
 }

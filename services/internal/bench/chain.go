@@ -94,7 +94,8 @@ func chainSpecs() ([]messaging.Spec, error) {
 }
 
 // register hangs the chain's handlers on the bus of each service. They do the
-// yardstick's statements, one by one; Preload locks and reads what a batch needs.
+// yardstick's writes, the same statement of a batch's messages once for all their
+// rows; Preload locks and reads what a batch needs.
 func register(buses map[string]*messaging.Bus) {
 	ordering, inventory := buses["ordering"], buses["inventory"]
 	ordering.Preload("ordering", lockOrders)
@@ -171,22 +172,22 @@ func onReserve(_ context.Context, tx *messaging.Tx, m reserveStock) error {
 			return messaging.Permanent(fmt.Errorf("order %d wants %d of %s: %d there", m.ID, i.Quantity, i.SKU, available[i.SKU]))
 		}
 		available[i.SKU] -= i.Quantity
-		tx.Queue(`
-			UPDATE inventory.stock SET available = available - $2, reserved = reserved + $2
-			WHERE sku = $1 AND available >= $2`, i.SKU, i.Quantity)
+		tx.QueueRow(`
+			UPDATE inventory.stock s SET available = available - taken.quantity, reserved = reserved + taken.quantity
+			FROM (SELECT sku, sum(quantity) AS quantity FROM unnest($1::text[], $2::int[]) AS line (sku, quantity) GROUP BY sku) taken
+			WHERE s.sku = taken.sku AND s.available >= taken.quantity`, i.SKU, i.Quantity)
+		tx.QueueRow(`
+			INSERT INTO inventory.reservations (order_id, sku, qty)
+			SELECT * FROM unnest($1::bigint[], $2::text[], $3::int[])`, m.ID, i.SKU, i.Quantity)
 	}
-	a, b := m.Items[0], m.Items[1]
-	tx.Queue(`
-		INSERT INTO inventory.reservations (order_id, sku, qty)
-		VALUES ($1, $2, $3), ($1, $4, $5)`, m.ID, a.SKU, a.Quantity, b.SKU, b.Quantity)
 	return tx.Publish(authorizePayment(m))
 }
 
 // onAuthorize books the payment: there is no provider here.
 func onAuthorize(_ context.Context, tx *messaging.Tx, m authorizePayment) error {
-	tx.Queue(`
+	tx.QueueRow(`
 		INSERT INTO payment.payments (order_id, amount_cents, state, auth_code)
-		VALUES ($1, $2, 'authorized', 'AUTH-1234567')`, m.ID, m.TotalCents)
+		SELECT id, amount, 'authorized', 'AUTH-1234567' FROM unnest($1::bigint[], $2::bigint[]) AS paid (id, amount)`, m.ID, m.TotalCents)
 	return tx.Publish(confirmOrder(m), orderPaid(m))
 }
 
@@ -226,21 +227,32 @@ func onConfirm(_ context.Context, tx *messaging.Tx, m confirmOrder) error {
 	if s := tx.Loaded.(map[int64]string)[m.ID]; s != "placed" {
 		return messaging.Permanent(fmt.Errorf("order %d is %q, not placed", m.ID, s))
 	}
-	from := "placed"
-	for _, to := range []string{"reserved", "paid", "confirmed"} {
-		tx.Queue(`
-			UPDATE ordering.orders SET status = $2, updated_at = now()
-			WHERE id = $1 AND status = $3`, m.ID, to, from)
-		tx.Queue(`INSERT INTO ordering.order_history (order_id, status) VALUES ($1, $2)`, m.ID, to)
-		from = to
+	for _, move := range moves {
+		tx.QueueRow(move.update, m.ID)
+		tx.QueueRow(move.history, m.ID)
 	}
 	return tx.Publish(orderConfirmed(m))
 }
 
+// moves are the three moves of an order's status, a statement each, as the
+// yardstick has them.
+var moves = func() (list []struct{ update, history string }) {
+	from := "placed"
+	for _, to := range []string{"reserved", "paid", "confirmed"} {
+		list = append(list, struct{ update, history string }{
+			`UPDATE ordering.orders SET status = '` + to + `', updated_at = now()
+			WHERE id = ANY ($1::bigint[]) AND status = '` + from + `'`,
+			`INSERT INTO ordering.order_history (order_id, status) SELECT id, '` + to + `' FROM unnest($1::bigint[]) AS moved (id)`,
+		})
+		from = to
+	}
+	return list
+}()
+
 func insertNotification(tx *messaging.Tx, o order, kind, body string) error {
-	tx.Queue(`
+	tx.QueueRow(`
 		INSERT INTO notification.notifications (order_id, kind, body)
-		VALUES ($1, $2, $3)`, o.ID, kind, body)
+		SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[])`, o.ID, kind, body)
 	return nil
 }
 

@@ -48,7 +48,7 @@ func TestJourneyTellsAll(t *testing.T) {
 			tx.Ignore("it is late")
 			return nil
 		}
-		return tx.Publish(answered{m.body})
+		return tx.Publish(answered(m))
 	})
 	messaging.Handle(b, nothing[happened])
 	messaging.Handle(d, nothing[happened])

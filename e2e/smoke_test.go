@@ -41,6 +41,13 @@ func delivered(t *testing.T, c *Customer) {
 	if n := len(products.Products); n != 12 {
 		t.Errorf("%d products, want 12", n)
 	}
+	left := Must[struct {
+		Products []struct{ SKU string }
+		Unknown  []string
+	}](t, c, http.StatusOK, http.MethodGet, "/v1/availability?sku=MUG-01,NOPE-01,TEA-01", nil)
+	if len(left.Products) != 2 || left.Products[0].SKU != "MUG-01" || !slices.Equal(left.Unknown, []string{"NOPE-01"}) {
+		t.Errorf("what is left: %+v, want MUG-01 and TEA-01, and NOPE-01 unknown", left)
+	}
 	o := c.Place(t, wish("MUG-01", "tok_ok"))
 	if o.Status != "placed" || o.TotalMinor == 0 {
 		t.Errorf("placed order is %+v, want one that is placed and costs something", o)

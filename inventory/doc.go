@@ -2,10 +2,10 @@
 // in the warehouse: picking, packing, handing over to the carrier.
 //
 // Messages in (queue "inventory", transactional): ReserveStock, ReleaseStock,
-// FulfilOrder, DispatchShipment. Messages out: ProductChanged, StockLevelChanged,
-// StockReserved, StockRejected, StockReleased, ReservationExpired,
-// FulfilmentStarted, FulfilmentRefused, ShipmentPacked, ShipmentDispatched,
-// ShipmentDelivered.
+// FulfilOrder, DispatchShipment, and the request CheckAvailability, answered by
+// Availability. Messages out: ProductChanged, StockLevelChanged, StockReserved,
+// StockRejected, StockReleased, ReservationExpired, FulfilmentStarted,
+// FulfilmentRefused, ShipmentPacked, ShipmentDispatched, ShipmentDelivered.
 //
 // Guarantees. For every SKU, after every commit, initial + restocked = available
 // + reserved + sold + written off, none of them negative: the table checks it. A

@@ -19,6 +19,7 @@ import (
 type batch struct {
 	reservations map[string]Reservation // by id; those that exist
 	available    map[string]int64       // pieces by SKU
+	onSale       map[string]int64       // likewise, not locked: only read, of products that somebody asked about
 }
 
 // preload locks, reservations before stock and each sorted, what msgs will
@@ -29,7 +30,12 @@ func (s *Service) preload(ctx context.Context, tx *messaging.Tx, msgs []messagin
 	lines := map[string][]contracts.Line{} // what is to be reserved, by reservation
 	releases := map[string]bool{}
 	ids := map[string]bool{}
+	var asked []string // SKUs that somebody wants to know about
 	for _, m := range msgs {
+		if m.Kind == contracts.KindCheckAvailability {
+			asked = append(asked, askedFor(m)...)
+			continue
+		}
 		var body struct {
 			ReservationID string           `json:"reservation_id"`
 			Lines         []contracts.Line `json:"lines"`
@@ -69,7 +75,11 @@ func (s *Service) preload(ctx context.Context, tx *messaging.Tx, msgs []messagin
 	if err != nil {
 		return err
 	}
-	tx.Loaded = &batch{reservations: found, available: available}
+	onSale, err := readOnSale(ctx, tx, asked)
+	if err != nil {
+		return err
+	}
+	tx.Loaded = &batch{reservations: found, available: available, onSale: onSale}
 	return nil
 }
 

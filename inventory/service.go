@@ -28,6 +28,7 @@ func Spec() messaging.Spec {
 			Kinds: []string{
 				contracts.KindReserveStock, contracts.KindReleaseStock,
 				contracts.KindFulfilOrder, contracts.KindDispatchShipment,
+				contracts.KindCheckAvailability,
 			},
 		}},
 		Speaks: []string{
@@ -85,6 +86,7 @@ func New(cfg Config, db *sqlx.DB, bus *messaging.Bus, log *slog.Logger) (*Servic
 	messaging.Handle(bus, s.releaseStock)
 	messaging.Handle(bus, s.fulfilOrder)
 	messaging.Handle(bus, s.dispatchShipment)
+	messaging.Answer(bus, s.checkAvailability)
 	bus.Schedule("reservations due", s.onTime)
 	return s, nil
 }

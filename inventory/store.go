@@ -79,6 +79,29 @@ func listProducts(ctx context.Context, db *sqlx.DB) ([]Product, error) {
 	return list, nil
 }
 
+// readOnSale returns the pieces that are available of those of skus that are on
+// sale. It locks nothing.
+func readOnSale(ctx context.Context, tx *messaging.Tx, skus []string) (map[string]int64, error) {
+	available := map[string]int64{}
+	if len(skus) == 0 {
+		return available, nil
+	}
+	var rows []Product
+	err := tx.SelectContext(ctx, &rows, `
+		SELECT s.sku, s.available
+		FROM inventory.stock s
+		JOIN inventory.products p USING (sku)
+		WHERE s.sku = ANY ($1::text[]) AND p.active`,
+		skus)
+	if err != nil {
+		return nil, fmt.Errorf("read the stock of %d products: %w", len(skus), err)
+	}
+	for _, r := range rows {
+		available[r.SKU] = r.Available
+	}
+	return available, nil
+}
+
 // addStock adds pieces that came in to a SKU and returns its product; false when
 // there is none.
 func addStock(ctx context.Context, tx *messaging.Tx, sku string, pieces int64) (Product, bool, error) {
@@ -160,6 +183,9 @@ func (row reservationRow) reservation() (Reservation, error) {
 // lockReservations locks those of the reservations ids (sorted) that exist, and
 // returns them by id.
 func lockReservations(ctx context.Context, tx *messaging.Tx, ids []string) (map[string]Reservation, error) {
+	if len(ids) == 0 {
+		return map[string]Reservation{}, nil
+	}
 	var rows []reservationRow
 	err := tx.SelectContext(ctx, &rows, `
 		SELECT`+reservationColumns+`

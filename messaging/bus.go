@@ -52,6 +52,7 @@ type Bus struct {
 	schedules []*schedule
 	wakes     *wakes
 	relay     *relay
+	replies   *replies
 	ready     atomic.Bool
 }
 
@@ -86,7 +87,7 @@ func New(cfg Config) (*Bus, error) {
 		handlers: map[string]handler{}, preloads: map[string]preload{},
 		wakes: newWakes(),
 	}
-	b.relay = newRelay(b)
+	b.relay, b.replies = newRelay(b), newReplies(b)
 	return b, nil
 }
 
@@ -246,6 +247,7 @@ func (b *Bus) Run(ctx context.Context) error {
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var helpers, work sync.WaitGroup
 	helpers.Go(func() { b.listen(background) })
+	helpers.Go(func() { b.replies.run(background) })
 	if !b.cfg.WithoutRelay {
 		helpers.Go(func() { b.relay.run(background) })
 	}

@@ -177,6 +177,7 @@ func scanClaimed(rows pgx.Rows, more ...any) (claimed, error) {
 	}
 	c.metadata = readMetadata(metadata)
 	c.Traceparent = c.metadata[keyTraceparent]
+	c.sentAgo, c.takenAt = c.at.Sub(c.OccurredAt), time.Now()
 	return c, nil
 }
 

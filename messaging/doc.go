@@ -95,6 +95,16 @@
 // a schema version newer than itself makes a dead letter of it, to be redriven when
 // it knows more.
 //
+// Requests (Ask and Answer, request.go) are commands whose sender waits. They say
+// how long, and one that comes too late is acknowledged unanswered. The answer is a
+// row in the asker's table of replies, written in the acknowledging transaction and
+// fetched by the process whose own bell it rings; what nobody fetches is swept
+// after a minute. Who asks nothing looks for nothing.
+//
+// Operators see how queues and outboxes stand (Operator.Queues, inspect.go) and
+// every message about an order (Operator.Journey, journey.go). Neither costs a
+// message anything on its way, nor more the more has piled up.
+//
 // Inboxes are partitioned by message id: a UUID v7 begins with its time, so a day
 // is a range of ids, the key (message_id, consumer, run) is unique across days, and
 // a look-up touches one partition.

@@ -8,6 +8,7 @@ import (
 // Limits are the engine's figures as tests see them.
 type Limits struct {
 	Lease, Slow, Alone, Poll time.Duration
+	Replies                  time.Duration
 	Batch                    int
 	MaxAttempts              int
 	Backoff                  func(int) time.Duration
@@ -30,9 +31,9 @@ func SetSubscriberLimits(c *SubscriberConfig, change func(*Limits)) {
 }
 
 func changeLimits(l *limits, change func(*Limits)) {
-	x := Limits{Lease: l.lease, Slow: l.slow, Alone: l.alone, Poll: l.poll, Batch: l.batch, MaxAttempts: l.maxAttempts, Backoff: l.backoff}
+	x := Limits{Lease: l.lease, Slow: l.slow, Alone: l.alone, Poll: l.poll, Replies: l.replies, Batch: l.batch, MaxAttempts: l.maxAttempts, Backoff: l.backoff}
 	change(&x)
-	l.lease, l.slow, l.alone, l.poll, l.batch, l.maxAttempts, l.backoff = x.Lease, x.Slow, x.Alone, x.Poll, x.Batch, x.MaxAttempts, x.Backoff
+	l.lease, l.slow, l.alone, l.poll, l.replies, l.batch, l.maxAttempts, l.backoff = x.Lease, x.Slow, x.Alone, x.Poll, x.Replies, x.Batch, x.MaxAttempts, x.Backoff
 }
 
 // Statements are all that b runs on queue, its inbox and its outbox, by name.

@@ -18,13 +18,14 @@ type limits struct {
 	backoff     func(attempt int) time.Duration
 	poll        time.Duration // a sleeping consumer or relay looks at least that often
 	relayBatch  int
+	replies     time.Duration // an answer that nobody has come for after that is swept
 }
 
 func defaultLimits() limits {
 	return limits{
 		lease: 10 * time.Second, batch: 50, batchTime: 50 * time.Millisecond, batchBytes: MaxPayload,
 		slow: time.Second, alone: 5 * time.Second, maxAttempts: 8, maxCrashes: 3,
-		backoff: backoff, poll: maxSleep, relayBatch: 200,
+		backoff: backoff, poll: maxSleep, relayBatch: 200, replies: maxPatience,
 	}
 }
 

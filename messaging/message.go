@@ -54,16 +54,23 @@ type Message struct {
 	Attempt int           // in: 1 at the first try
 
 	metadata map[string]string // what a plain Watermill publisher set besides
+	sentAgo  time.Duration     // in: when it was claimed, by the database's clock
+	takenAt  time.Time         // in: when that was, by this process's
 }
 
 // MaxPayload is the most bytes that a payload may have.
 const MaxPayload = 1 << 20
 
+// age is how long ago m, which was claimed from a queue, was sent. It compares no
+// two clocks.
+func (m Message) age() time.Duration { return m.sentAgo + time.Since(m.takenAt) }
+
 // sending is a Body with its way of being sent.
 type sending struct {
 	Body
-	delay time.Duration
-	class *Class
+	delay    time.Duration
+	class    *Class
+	metadata map[string]string
 }
 
 // After has body handled no earlier than delay after the commit that sends it.
@@ -106,7 +113,7 @@ func newMessage(body Body, cause Message) (Message, error) {
 	m := Message{
 		ID: id.String(), Kind: s.Kind(), SchemaVersion: 1, OrderID: s.Order(), Lane: s.Order(),
 		CorrelationID: cause.CorrelationID, CausationID: cause.ID, Traceparent: cause.Traceparent,
-		Class: cause.Class, Delay: s.delay, Payload: payload,
+		Class: cause.Class, Delay: s.delay, Payload: payload, metadata: s.metadata,
 	}
 	if l, ok := s.Body.(laner); ok {
 		m.Lane = l.Lane()

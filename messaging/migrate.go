@@ -206,6 +206,9 @@ func declare(ctx context.Context, db *sqlx.DB, specs []Spec) (err error) {
 		if err := grantTargets(ctx, tx, s); err != nil {
 			return err
 		}
+		if err := grantReplies(ctx, tx, s); err != nil {
+			return err
+		}
 	}
 	if err := tx.Commit(); err != nil {
 		return fmt.Errorf("declare services: %w", err)
@@ -234,9 +237,9 @@ func declaredServices(ctx context.Context, q sqlx.QueryerContext) ([]Spec, error
 // declared is the part of s that others' tables depend on, as text to compare.
 func (s Spec) declared() (string, error) {
 	b, err := json.Marshal(struct {
-		Queues        []Queue
-		Sends, Speaks []string
-	}{s.Queues, s.Sends, s.Speaks})
+		Queues              []Queue
+		Sends, Asks, Speaks []string
+	}{s.Queues, s.Sends, s.Asks, s.Speaks})
 	if err != nil {
 		return "", fmt.Errorf("describe service %s: %w", s.Name, err)
 	}
@@ -271,9 +274,13 @@ func declaration(s Spec) []string {
 	if len(s.Sends)+len(s.Speaks) > 0 {
 		list = append(list,
 			fmt.Sprintf(`SELECT messaging.ensure_outbox('%s')`, s.Name),
-			fmt.Sprintf(`SELECT messaging.ensure_dead_index('%s')`, s.Name),
 			fmt.Sprintf(`REVOKE UPDATE ON messaging.outbox_%s FROM %s`, s.Name, role),
 			fmt.Sprintf(`GRANT SELECT, INSERT, DELETE, UPDATE (dead_reason) ON messaging.outbox_%s TO %s`, s.Name, role))
+	}
+	if len(s.Asks) > 0 {
+		list = append(list,
+			fmt.Sprintf(`SELECT messaging.ensure_replies('%s')`, s.Name),
+			fmt.Sprintf(`GRANT SELECT, DELETE ON messaging.replies_%s TO %s`, s.Name, role))
 	}
 	if len(s.Speaks) > 0 {
 		list = append(list,
@@ -296,7 +303,7 @@ func declaration(s Spec) []string {
 			fmt.Sprintf(`SELECT messaging.ensure_queue('%s')`, q.Name),
 			fmt.Sprintf(`GRANT SELECT, DELETE, UPDATE (due, attempts, crashes, token, last_error, dead_reason) ON messaging.queue_%s TO %s`, q.Name, role))
 	}
-	return list
+	return append(list, `SELECT messaging.ensure_inspection()`)
 }
 
 // route makes the routes of queue q, and what is known of it, what the Spec of

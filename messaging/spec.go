@@ -34,6 +34,7 @@ type Spec struct {
 	Name       string // of service, schema and, with the prefix "orderflow_", login role
 	Queues     []Queue
 	Sends      []string // kinds of the commands it sends
+	Asks       []string // those of them that are requests: it waits for the answer (Ask)
 	Speaks     []string // kinds of the events it publishes: "<Name>.…"
 	Migrations fs.FS    // the service's own schema: migrations/*.sql, goose format
 }
@@ -58,6 +59,11 @@ func (s Spec) validate() error {
 				return fmt.Errorf("service %s receives %s in queue %s and in queue %s: one of them", s.Name, k, other, q.Name)
 			}
 			seen[k] = q.Name
+		}
+	}
+	for _, k := range s.Asks {
+		if !slices.Contains(s.Sends, k) {
+			return fmt.Errorf("service %s asks %s: a request stands among what it sends, too", s.Name, k)
 		}
 	}
 	for _, k := range s.Speaks {

@@ -30,6 +30,7 @@ type Tx struct {
 	latest   map[string]int // the place in queued of the last write about an order
 	gathered map[string]int // where in queued the rows of a QueueRow stand, by query
 	index    int            // of the message in hand in its batch, -1 outside one
+	after    []func()       // to be done once it has committed
 }
 
 // write is a statement that goes with the commit.
@@ -224,6 +225,9 @@ func (t *Tx) read(ctx context.Context, query string, args []any, scan func(pgxRo
 	})
 }
 
+// afterCommit has f, which is quick, done once t has committed, if it does.
+func (t *Tx) afterCommit(f func()) { t.after = append(t.after, f) }
+
 // commit sends what was queued, then what was published, then COMMIT, all in one
 // round trip, and ends t. It returns the index of the message whose write failed,
 // -1 when it was nobody's. After an error nothing of t was committed, unless it
@@ -243,6 +247,9 @@ func (t *Tx) commit(ctx context.Context) (culprit int, err error) {
 	// The server is done with it; that database/sql, too, has to end it changes
 	// nothing any more.
 	_ = errors.Join(rollback(t.Tx), t.conn.Close())
+	for _, f := range t.after {
+		f()
+	}
 	return -1, nil
 }
 

@@ -214,11 +214,7 @@ func wakeChannel(queue string) string { return "queue_" + queue }
 // listen keeps a connection on which the server tells of new messages. While it
 // is down, polling serves; when it is back everyone looks once.
 func (b *Bus) listen(ctx context.Context) {
-	queues := make([]string, len(b.spec.Queues))
-	for i, q := range b.spec.Queues {
-		queues[i] = q.Name
-	}
-	listen(ctx, b.cfg.DSN, queues, b.wakes, func(err error) {
+	listen(ctx, b.cfg.DSN, b.bells(), b.wakes, func(err error) {
 		b.log.Warn("wake-ups lost, polling until they are back", "service", b.spec.Name, "err", err)
 	})
 }

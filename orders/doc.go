@@ -17,6 +17,7 @@
 // to payments. Its own events are OrderStatusChanged, one for every version of an
 // order, and OrderPlaced, OrderActionRequired, OrderConfirmed, OrderShipped,
 // OrderDelivered, OrderCancelled, OrderRejected and OrderExpired.
+// It asks inventory CheckAvailability and waits for the answer.
 //
 // Guarantees:
 //   - The order's row is the only judge. A message that is late, repeated or not

@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"example.com/orderflow/messaging"
+	"example.com/orderflow/messaging/contracts"
 	"example.com/orderflow/messaging/httpapi"
 )
 
@@ -230,4 +231,28 @@ func (s *Service) act(ctx context.Context, id, customerID string, in Input) (Ord
 		return s.carryOut(ctx, tx, step)
 	})
 	return o, err
+}
+
+// maxAskedSKUs is how many products showAvailability tells of at once.
+const maxAskedSKUs = 50
+
+// showAvailability tells how many pieces of products can be ordered now:
+// GET /v1/availability?sku=A,B. Inventory is asked by a message; when it doesn't
+// answer in time the answer is 503.
+func (s *Service) showAvailability(w http.ResponseWriter, r *http.Request) error {
+	skus, err := httpapi.ListParam(r, "sku", "sku", maxAskedSKUs)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), s.asks)
+	defer cancel()
+	answer, err := messaging.Ask(ctx, s.bus, contracts.CheckAvailability{SKUs: skus})
+	if errors.Is(err, messaging.ErrNoAnswer) {
+		return httpapi.NewProblem(http.StatusServiceUnavailable, "unavailable", "the warehouse doesn't answer now, try again later").
+			WithHeader("Retry-After", "2")
+	}
+	if err != nil {
+		return err
+	}
+	return httpapi.WriteJSON(w, http.StatusOK, answer)
 }

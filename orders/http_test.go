@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/caarlos0/env/v11"
 
@@ -350,6 +351,7 @@ func TestConfig(t *testing.T) {
 		{"no hold", func(c *Config) { c.Hold = 0 }},
 		{"negative grace", func(c *Config) { c.Grace = -1 }},
 		{"no deadline", func(c *Config) { c.ShippedDeadline = 0 }},
+		{"a minute for inventory", func(c *Config) { c.AvailabilityDeadline = time.Minute }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

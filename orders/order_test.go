@@ -34,6 +34,7 @@ func testConfig() Config {
 		PlacedDeadline: answer, AuthorizingDeadline: answer, ConfirmedDeadline: answer, FulfillingDeadline: answer,
 		CapturingDeadline: answer, DispatchingDeadline: answer, ShippedDeadline: answer, CompensatingDeadline: answer,
 		PaymentFailedDeadline: 15 * time.Minute,
+		AvailabilityDeadline:  2 * time.Second,
 	}
 }
 

@@ -42,7 +42,9 @@ func Spec() messaging.Spec {
 		Sends: []string{
 			contracts.KindReserveStock, contracts.KindReleaseStock, contracts.KindFulfilOrder, contracts.KindDispatchShipment,
 			contracts.KindAuthorizePayment, contracts.KindCapturePayment, contracts.KindVoidPayment,
+			contracts.KindCheckAvailability,
 		},
+		Asks: []string{contracts.KindCheckAvailability},
 		Speaks: []string{
 			contracts.KindOrderPlaced, contracts.KindOrderStatusChanged, contracts.KindOrderActionRequired,
 			contracts.KindOrderConfirmed, contracts.KindOrderShipped, contracts.KindOrderDelivered,
@@ -52,7 +54,8 @@ func Spec() messaging.Spec {
 	}
 }
 
-// Config is what can be set of the service. All durations are by the shop's clock.
+// Config is what can be set of the service. All durations are by the shop's clock,
+// unless they say otherwise.
 type Config struct {
 	// Hold is how long stock is held for an order, from when it was reserved, in
 	// whole seconds.
@@ -74,6 +77,10 @@ type Config struct {
 	// PaymentFailedDeadline is how long a customer may take to pay in another way
 	// before the order is rejected.
 	PaymentFailedDeadline time.Duration `env:"ORDERS_PAYMENT_FAILED_DEADLINE" envDefault:"15m" validate:"min=1ms"`
+
+	// AvailabilityDeadline is how long inventory may take to say what is available,
+	// in real time.
+	AvailabilityDeadline time.Duration `env:"ORDERS_AVAILABILITY_DEADLINE" envDefault:"2s" validate:"min=1ms,max=30s"`
 }
 
 func (c Config) rules() Rules {
@@ -100,6 +107,7 @@ type Service struct {
 	db    *sqlx.DB
 	bus   *messaging.Bus
 	log   *slog.Logger
+	asks  time.Duration // how long an answer of inventory is waited for
 }
 
 // New returns the service with its handlers and its deadlines registered on bus,
@@ -109,7 +117,7 @@ func New(cfg Config, db *sqlx.DB, bus *messaging.Bus, log *slog.Logger) (*Servic
 	if err := validator.New(validator.WithRequiredStructEnabled()).Struct(cfg); err != nil {
 		return nil, fmt.Errorf("configuration of service %s: %w", service, err)
 	}
-	s := &Service{rules: cfg.rules(), db: db, bus: bus, log: log}
+	s := &Service{rules: cfg.rules(), db: db, bus: bus, log: log, asks: cfg.AvailabilityDeadline}
 	s.handle(bus)
 	bus.Schedule("deadlines", s.deadlines)
 	return s, nil
@@ -137,4 +145,5 @@ func (s *Service) Routes(mux *httpapi.Mux) {
 	mux.Handle("GET /v1/orders/{id}", s.getOrder)
 	mux.Handle("POST /v1/orders/{id}/cancel", s.cancelOrder)
 	mux.Handle("POST /v1/orders/{id}/payment", s.payOrder)
+	mux.Handle("GET /v1/availability", s.showAvailability)
 }

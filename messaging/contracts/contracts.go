@@ -10,7 +10,7 @@ type message interface {
 // service adds its own here.
 func All() []message {
 	return []message{
-		ReserveStock{}, ReleaseStock{}, FulfilOrder{}, DispatchShipment{},
+		ReserveStock{}, ReleaseStock{}, FulfilOrder{}, DispatchShipment{}, CheckAvailability{}, Availability{},
 		ProductChanged{}, StockLevelChanged{}, StockReserved{}, StockRejected{}, StockReleased{}, ReservationExpired{},
 		FulfilmentStarted{}, FulfilmentRefused{}, ShipmentPacked{}, ShipmentDispatched{}, ShipmentDelivered{},
 

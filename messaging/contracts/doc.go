@@ -1,6 +1,6 @@
 // Package contracts holds every command and every event that crosses a service
 // border, one file per owner: a command's owner is its receiver, an event's its
-// speaker.
+// speaker. A command with a method Answer is a request, answered by that type.
 //
 // A kind ("inventory.reserve_stock") is written by hand once and never changes.
 // Ids are UUIDs, money is minor units (int64, name ends in Minor) beside its

@@ -13,6 +13,9 @@ const (
 	KindFulfilOrder      = "inventory.fulfil_order"
 	KindDispatchShipment = "inventory.dispatch_shipment"
 
+	KindCheckAvailability = "inventory.check_availability"
+	KindAvailability      = "inventory.availability"
+
 	KindProductChanged     = "inventory.product_changed"
 	KindStockLevelChanged  = "inventory.stock_level_changed"
 	KindStockReserved      = "inventory.stock_reserved"
@@ -70,6 +73,33 @@ type DispatchShipment struct {
 
 func (DispatchShipment) Kind() string    { return KindDispatchShipment }
 func (m DispatchShipment) Order() string { return m.OrderID }
+
+// CheckAvailability asks how many pieces of products can be ordered now. It is a
+// request: whoever asks waits for the Availability that answers it. Nothing is
+// held by it.
+type CheckAvailability struct {
+	SKUs []string `json:"skus" validate:"min=1,max=50,dive,required"`
+}
+
+func (CheckAvailability) Kind() string         { return KindCheckAvailability }
+func (CheckAvailability) Order() string        { return "" }
+func (CheckAvailability) Answer() Availability { return Availability{} }
+
+// Availability answers CheckAvailability: every SKU that was asked for stands in
+// one of the two lists, in the order asked.
+type Availability struct {
+	Products []AvailableProduct `json:"products" validate:"dive"`
+	Unknown  []string           `json:"unknown"` // not on sale
+}
+
+// AvailableProduct is how many pieces of a product can be ordered.
+type AvailableProduct struct {
+	SKU       string `json:"sku" validate:"required"`
+	Available int64  `json:"available" validate:"min=0"`
+}
+
+func (Availability) Kind() string  { return KindAvailability }
+func (Availability) Order() string { return "" }
 
 // ProductChanged says what a product is called and costs now. Its lane is the SKU.
 type ProductChanged struct {

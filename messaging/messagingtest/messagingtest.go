@@ -168,7 +168,7 @@ func (c *Cluster) NewDB(t testing.TB, specs ...messaging.Spec) *DB {
 func (c *Cluster) createDatabase(ctx context.Context, specs []messaging.Spec) (string, error) {
 	var all strings.Builder
 	for _, s := range specs {
-		fmt.Fprintf(&all, "%s %v %v %v;", s.Name, s.Queues, s.Sends, s.Speaks)
+		fmt.Fprintf(&all, "%s %v %v %v %v;", s.Name, s.Queues, s.Sends, s.Asks, s.Speaks)
 	}
 	sum := sha256.Sum256([]byte(all.String()))
 	template := "template_" + hex.EncodeToString(sum[:6])

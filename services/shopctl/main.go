@@ -1,5 +1,6 @@
 // Command shopctl is the operator's tool: it brings the database to what the
-// services need, deals with dead letters and puts load on the shop.
+// services need, tells how the queues stand and how an order fared, deals with
+// dead letters and puts load on the shop.
 package main
 
 import (
@@ -22,6 +23,8 @@ import (
 type commands struct {
 	Migrate migrateCommand `cmd:"" help:"Bring the database to what the services need: schemas, roles, queues, rights."`
 	Dead    deadCommand    `cmd:"" help:"Messages that were given up: look at them, mend them, have them handled again."`
+	Queues  queuesCommand  `cmd:"" help:"How every queue and outbox stands: depth, age, rates, dead."`
+	Journey journeyCommand `cmd:"" help:"Every message about an order: when, how long, what became of it."`
 	Load    loadCommand    `cmd:"" help:"Place orders and measure how long they take."`
 	Bench   benchCommand   `cmd:"" help:"Measure the messaging layer and the shop, beside pgbench and what others would take instead."`
 }

@@ -203,6 +203,22 @@ func (c *Client) Products(ctx context.Context) ([]Product, error) {
 	return list.Products, err
 }
 
+// Availability is what is left of products.
+type Availability struct {
+	Products []struct {
+		SKU       string `json:"sku"`
+		Available int64  `json:"available"`
+	} `json:"products"`
+	Unknown []string `json:"unknown"` // not on sale
+}
+
+// Availability tells what is left of 1 to 50 products.
+func (c *Client) Availability(ctx context.Context, skus ...string) (Availability, error) {
+	var a Availability
+	err := c.do(ctx, http.MethodGet, "/v1/availability?sku="+strings.Join(skus, ","), nil, &a)
+	return a, err
+}
+
 // Ready returns nil when the shop takes orders.
 func (c *Client) Ready(ctx context.Context) error {
 	return c.do(ctx, http.MethodGet, "/readyz", nil, nil)

@@ -317,6 +317,7 @@ func (c *consumer) freeSuspect(m claimed) {
 		c.mu.Lock()
 		c.lookAt = time.Time{} // there may be another
 		c.mu.Unlock()
+		c.sub.wakes.ring(c.table.name) // for whoever sleeps
 	}
 }
 

@@ -232,6 +232,7 @@ const stopAt = `
 	CREATE FUNCTION public.stop_at(point text) RETURNS void LANGUAGE plpgsql AS $$
 	BEGIN
 		IF split_part(current_setting('application_name'), '/', 3) = point THEN
+			PERFORM set_config('idle_in_transaction_session_timeout', '60s', true); -- it is the test who ends it
 			PERFORM pg_advisory_xact_lock_shared(1, split_part(current_setting('application_name'), '/', 2)::integer);
 		END IF;
 	END $$;

@@ -189,7 +189,9 @@ func (f *field) living() int {
 // settle waits until no message is left to be handled and audits the field.
 func (f *field) settle(dead int) {
 	f.t.Helper()
-	within(f.t, 2*time.Minute, "the queue of beta to be empty", func() bool { return f.living() == 0 })
+	within(f.t, 2*time.Minute, "the outbox of alpha and the queue of beta to be empty", func() bool {
+		return count(f.t, f.raw, `SELECT count(*) FROM messaging.outbox_alpha`) == 0 && f.living() == 0
+	})
 	f.audit(dead)
 }
 

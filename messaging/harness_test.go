@@ -86,13 +86,18 @@ func delta(t testing.TB) messaging.Spec {
 func newDB(t testing.TB) *messagingtest.DB {
 	t.Helper()
 	db := messagingtest.NewDB(t, alpha(t), beta(t), gamma(t), delta(t))
-	_, err := db.Admin.Exec(`
+	makeEffects(t, db.Admin)
+	return db
+}
+
+func makeEffects(t testing.TB, admin *sqlx.DB) {
+	t.Helper()
+	_, err := admin.Exec(`
 		CREATE TABLE public.effects (id bigint GENERATED ALWAYS AS IDENTITY, who text NOT NULL, n integer NOT NULL, lane text, attempt integer, at timestamptz NOT NULL DEFAULT clock_timestamp());
 		GRANT ALL ON public.effects TO PUBLIC; GRANT USAGE ON SCHEMA public TO PUBLIC`)
 	if err != nil {
 		t.Fatalf("make the table of effects: %v", err)
 	}
-	return db
 }
 
 func effect(_ context.Context, tx *messaging.Tx, who string, b body) error {

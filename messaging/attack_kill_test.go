@@ -63,6 +63,42 @@ func attackEach(t testing.TB, what string, points []string, messages int) []*att
 	return list
 }
 
+// C10: a message that kills every process that handles it ends as one dead letter,
+// after three of them, and its neighbours are done.
+func TestC10AMessageThatKills(t *testing.T) {
+	t.Parallel()
+	f := newField(t, newDB(t))
+	f.exec(stopAt)
+	a := newAttack(t, "message that kills its process")
+	const batch = 5
+	for round := range scaled(3, 20) {
+		f.send(batch, func(i int, m *work) {
+			if i == round%batch {
+				m.Do = "kill"
+			}
+		})
+		a.messages = f.sent
+		killed := 0
+		within(t, time.Minute, "everything to be done or dead", func() bool {
+			p := victim{Service: "beta", Number: round, DSN: f.DSN("beta"), Batch: batch, Lease: time.Minute}.launch(t)
+			for end := time.Now().Add(10 * time.Second); f.living() > 0 && time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
+				if p.gone() {
+					killed++
+					break
+				}
+			}
+			p.kill()
+			f.bury("beta")
+			return f.living() == 0
+		})
+		f.audit(round + 1)
+		a.round(killed == 3)
+	}
+	if n := count(t, f.raw, `SELECT count(*) FROM messaging.queue_beta WHERE crashes <> 3`); n != 0 {
+		t.Errorf("dead letters after another number of deaths than 3: got %d, want 0", n)
+	}
+}
+
 // C2, C3, C12: a relay's process is killed at every point of its way. What it had
 // in hand is carried whole, to every queue and the log, once and in order.
 func TestC1C2C3C12KilledRelays(t *testing.T) {

@@ -89,6 +89,10 @@ func (v victim) handle(b *messaging.Bus) {
 		if err := deed(ctx, tx, m.body); err != nil {
 			return err
 		}
+		if m.Do == "kill" {
+			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			select {}
+		}
 		if begun++; begun == 2 {
 			return stopAt(ctx, tx, "in mid-batch")
 		}
@@ -188,12 +192,20 @@ func (v victim) launch(t testing.TB) *process {
 	return p
 }
 
-// kill kills the process as kill -9 does and returns when it is gone.
-func (p *process) kill() {
+// gone reports whether the process has ended.
+func (p *process) gone() bool {
 	select {
 	case <-p.ended:
-		return
+		return true
 	default:
+		return false
+	}
+}
+
+// kill kills the process as kill -9 does and returns when it is gone.
+func (p *process) kill() {
+	if p.gone() {
+		return
 	}
 	_ = p.cmd.Process.Kill()
 	<-p.ended

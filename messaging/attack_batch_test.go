@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -122,8 +123,8 @@ func (f *field) impatient(statement, idle time.Duration) *sqlx.DB {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	cfg.RuntimeParams["statement_timeout"] = statement.String()
-	cfg.RuntimeParams["idle_in_transaction_session_timeout"] = idle.String()
+	cfg.RuntimeParams["statement_timeout"] = strconv.FormatInt(statement.Milliseconds(), 10)
+	cfg.RuntimeParams["idle_in_transaction_session_timeout"] = strconv.FormatInt(idle.Milliseconds(), 10)
 	db := sqlx.NewDb(stdlib.OpenDB(*cfg), "pgx")
 	f.t.Cleanup(func() {
 		if err := db.Close(); err != nil {

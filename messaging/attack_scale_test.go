@@ -175,6 +175,29 @@ func TestC4BacklogAndDeadRows(t *testing.T) {
 	}
 }
 
+// C5: a message passes by long lanes whose first is in somebody's hand.
+func TestC5LongLanesStopNoOther(t *testing.T) {
+	t.Parallel()
+	f := newField(t, newDB(t))
+	a := newAttack(t, "message sent beside long lanes")
+	backlog := scaled(10_000, 100_000)
+	f.exec(`
+		INSERT INTO messaging.queue_beta (message_id, kind, lane, payload)
+		SELECT gen_random_uuid(), 'beta.work', 'lane ' || n % 10, '{"n": -1}' FROM generate_series(1, $1::int) n`, backlog)
+	f.exec(`UPDATE messaging.queue_beta SET token = 1, due = clock_timestamp() + interval '1 hour' WHERE id < (SELECT min(id) FROM messaging.queue_beta) + 10`)
+	start(t, doer(t, f.DB))
+	var slowest time.Duration
+	for range scaled(3, 20) {
+		begun := time.Now()
+		f.send(1, nil)
+		within(t, 30*time.Second, "a message of no lane", func() bool { return count(t, f.raw, `SELECT count(*) FROM public.effects WHERE n = $1`, f.sent-1) == 2 })
+		slowest = max(slowest, time.Since(begun))
+		a.round(f.living() == backlog)
+	}
+	a.messages = f.sent
+	t.Logf("a message took at most %s beside %d that wait for the first of their ten lanes", slowest, backlog)
+}
+
 // C4: a great many delayed messages: those that are due are not slowed by them;
 // and when they fall due none is early and none is lost.
 func TestC4DelayedAtScale(t *testing.T) {

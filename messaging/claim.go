@@ -43,7 +43,7 @@ type queueTable struct {
 
 const claimColumns = `q.id, q.message_id::text, q.kind, q.schema_version, coalesce(q.lane, ''), q.class, coalesce(q.order_id::text, ''),
 	coalesce(q.correlation_id, ''), coalesce(q.causation_id::text, ''), q.occurred_at, q.producer, q.metadata, q.payload, q.attempts,
-	q.token, clock_timestamp(), q.dead_reason IS NOT NULL, `
+	q.token, clock_timestamp(), q.dead_reason IS NOT NULL, q.run, `
 
 // newQueueTable returns the SQL of queue name. inbox is the service whose inbox
 // tells what was handled before, "" when none does.
@@ -59,9 +59,9 @@ const claimColumns = `q.id, q.message_id::text, q.kind, q.schema_version, coales
 // or EXISTS in a list of columns, can turn into a scan of it all.
 func newQueueTable(db *sqlx.DB, name, inbox string, l limits) *queueTable {
 	t := "messaging." + quote("queue_"+name)
-	handled := "false"
+	handled := "-1" // the last run that handled the message
 	if inbox != "" {
-		handled = "(SELECT true FROM messaging." + quote("inbox_"+inbox) + " i WHERE i.message_id = q.message_id AND i.consumer = '" + name + "' AND i.run = 0 LIMIT 1) IS NOT NULL"
+		handled = "coalesce((SELECT i.run FROM messaging." + quote("inbox_"+inbox) + " i WHERE i.message_id = q.message_id AND i.consumer = '" + name + "' ORDER BY i.run DESC LIMIT 1), -1)"
 	}
 	next := `(SELECT min(o.due) FROM (VALUES (0), (1), (2)) k (class)
 		CROSS JOIN LATERAL (SELECT due FROM ` + t + ` WHERE class = k.class AND dead_reason IS NULL AND due > statement_timestamp() AND due <= statement_timestamp() + interval '1 second' ORDER BY class, due LIMIT 1) o) - clock_timestamp()`
@@ -72,7 +72,7 @@ func newQueueTable(db *sqlx.DB, name, inbox string, l limits) *queueTable {
 		return `SELECT c.id FROM ` + t + ` c
 			WHERE c.class = ` + class + ` AND c.dead_reason IS NULL AND c.due <= statement_timestamp()
 			  AND c.due >= least($3::timestamptz, statement_timestamp() - interval '5 seconds')
-			  AND c.token IS NULL AND c.crashes = 0 AND ` + head + `
+			  AND c.token IS NULL AND c.crashes = 0 AND ` + head + ` AND ` + notPaused(name) + `
 			ORDER BY c.class, c.due, c.id LIMIT ` + limit + ` FOR UPDATE SKIP LOCKED`
 	}
 	return &queueTable{
@@ -93,7 +93,7 @@ func newQueueTable(db *sqlx.DB, name, inbox string, l limits) *queueTable {
 			       dead_reason = CASE WHEN q.token IS NOT NULL AND q.crashes + 1 >= $3 THEN
 			           format('its consumer was gone %s times while it had the message in hand', q.crashes + 1) END
 			WHERE q.id = (SELECT c.id FROM ` + t + ` c
-			      WHERE c.dead_reason IS NULL AND (c.token IS NOT NULL OR c.crashes > 0) AND c.due <= statement_timestamp() AND ` + head + `
+			      WHERE c.dead_reason IS NULL AND (c.token IS NOT NULL OR c.crashes > 0) AND c.due <= statement_timestamp() AND ` + head + ` AND ` + notPaused(name) + `
 			      ORDER BY c.due LIMIT 1 FOR UPDATE SKIP LOCKED)
 			RETURNING ` + claimColumns + handled,
 		// The oldest row that may be claimed (the floor of later claims), how long
@@ -186,12 +186,14 @@ func onConn(ctx context.Context, db *sqlx.DB, f func(*pgx.Conn) error) error {
 func scanClaimed(rows pgx.Rows) (claimed, error) {
 	var c claimed
 	var metadata []byte
+	var handled int
 	err := rows.Scan(&c.row, &c.ID, &c.Kind, &c.SchemaVersion, &c.Lane, &c.Class, &c.OrderID,
 		&c.CorrelationID, &c.CausationID, &c.OccurredAt, &c.Producer, &metadata, &c.Payload, &c.Attempt,
-		&c.token, &c.at, &c.dead, &c.handled)
+		&c.token, &c.at, &c.dead, &c.Run, &handled)
 	if err != nil {
 		return c, err
 	}
+	c.handled, c.Replayed = handled >= c.Run, handled >= 0 && handled < c.Run
 	c.metadata = readMetadata(metadata)
 	c.Traceparent = c.metadata[keyTraceparent]
 	return c, nil

@@ -53,12 +53,12 @@ func (b *Bus) writeTrace(tx *Tx, queue string, list []traced) {
 		lanes, orders, causations, notes                   = make([]*string, n), make([]*string, n), make([]*string, n), make([]*string, n)
 		payloads                                           = make([][]byte, n)
 		sent, started                                      = make([]time.Time, n), make([]time.Time, n)
-		attempts                                           = make([]int32, n)
+		attempts, runs                                     = make([]int32, n), make([]int32, n)
 	)
 	for i, t := range list {
 		ids[i], kinds[i], correlations[i], producers[i], payloads[i] = t.ID, t.Kind, t.CorrelationID, t.Producer, t.Payload
 		lanes[i], orders[i], causations[i] = nullable(t.Lane), nullable(t.OrderID), nullable(t.CausationID)
-		sent[i], started[i], attempts[i] = t.OccurredAt, t.at, int32(t.Attempt)
+		sent[i], started[i], attempts[i], runs[i] = t.OccurredAt, t.at, int32(t.Attempt), int32(t.Run)
 		ran[i] = fmt.Sprintf("%d microseconds", t.ran.Microseconds())
 		outcomes[i] = "done"
 		if t.ignored != "" {
@@ -67,10 +67,10 @@ func (b *Bus) writeTrace(tx *Tx, queue string, list []traced) {
 	}
 	tx.last(nil, `
 		INSERT INTO messaging.`+quote("inbox_"+b.spec.Name)+`
-		       (consumer, message_id, kind, lane, order_id, correlation_id, causation_id, producer, payload, sent_at, started_at, ran, attempts, outcome, note)
+		       (consumer, message_id, kind, lane, order_id, correlation_id, causation_id, producer, payload, sent_at, started_at, ran, attempts, outcome, note, run)
 		SELECT $1, m.* FROM unnest($2::uuid[], $3::text[], $4::text[], $5::uuid[], $6::text[], $7::uuid[], $8::text[], $9::bytea[],
-		       $10::timestamptz[], $11::timestamptz[], $12::interval[], $13::int[], $14::text[], $15::text[]) m`,
-		queue, ids, kinds, lanes, orders, correlations, causations, producers, payloads, sent, started, ran, attempts, outcomes, notes)
+		       $10::timestamptz[], $11::timestamptz[], $12::interval[], $13::int[], $14::text[], $15::text[], $16::int[]) m`,
+		queue, ids, kinds, lanes, orders, correlations, causations, producers, payloads, sent, started, ran, attempts, outcomes, notes, runs)
 }
 
 // nullable is nil for "".

@@ -52,6 +52,7 @@ func (r *relay) run(ctx context.Context) {
 	telling, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var notifier sync.WaitGroup
 	notifier.Go(func() { r.bus.notify(telling) })
+	notifier.Go(func() { r.bus.forget(telling) })
 	defer func() {
 		stop()
 		notifier.Wait()
@@ -119,8 +120,8 @@ func (r *relay) learn(ctx context.Context, db *sqlx.DB) error {
 	}
 	if logged {
 		fmt.Fprintf(&b, `, logged AS (
-			INSERT INTO messaging.%[1]s (%[2]s)
-			SELECT %[3]s FROM moved m JOIN messaging.events e ON e.kind = m.kind ORDER BY m.id)`,
+			INSERT INTO messaging.%[1]s (%[2]s, not_before)
+			SELECT %[3]s, m.not_before FROM moved m JOIN messaging.events e ON e.kind = m.kind ORDER BY m.id)`,
 			quote("log_"+r.bus.spec.Name), envelopeColumns, prefixed("m.", envelopeColumns))
 	}
 	fmt.Fprintf(&b, `

@@ -1,6 +1,7 @@
 package messaging
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -39,6 +40,8 @@ type ReplayOptions struct {
 	Rate     int          // events per second, at most; 0 = no limit
 	Reason   string       // the operator's, for the record
 	Progress func(Replay) // called after every page; nil = nobody asks
+
+	page int // entries of each log that a transaction looks at; 0 = replayPage
 }
 
 var (
@@ -249,7 +252,7 @@ func insertPosition(ctx context.Context, tx *sqlx.Tx, r Replay, speaker string) 
 	}
 	_, err = tx.ExecContext(ctx, `
 		INSERT INTO messaging.replay_positions (queue, run, speaker, since, first, position)
-		VALUES ($1, $2, $3, coalesce($4, '-infinity'), $5, $5)`, r.Queue, r.Run, speaker, since, first)
+		VALUES ($1, $2, $3, coalesce($4::timestamptz, '-infinity'), $5, $5)`, r.Queue, r.Run, speaker, since, first)
 	return err
 }
 
@@ -302,7 +305,7 @@ func (o *Operator) feed(ctx context.Context, r *Replay, opts ReplayOptions) erro
 	if err := o.persist(ctx, func(int) error { return o.fence(ctx, *r) }); err != nil {
 		return fmt.Errorf("take the old run out of it: %w", err)
 	}
-	size := replayPage
+	size := cmp.Or(opts.page, replayPage)
 	if opts.Rate > 0 {
 		size = max(1, min(size, opts.Rate/4))
 	}

@@ -109,9 +109,11 @@ BEGIN
         RAISE EXCEPTION '% belongs to another service than %', base, session_user USING ERRCODE = 'insufficient_privilege';
     END IF;
     -- A replay begins under the same lock: it sees what is gone, or this sees what it needs.
-    IF NOT pg_try_advisory_xact_lock(hashtext('messaging.ensure_days'), hashtext(base)) THEN
+    BEGIN
+        PERFORM pg_advisory_xact_lock(hashtext('messaging.ensure_days'), hashtext(base));
+    EXCEPTION WHEN lock_not_available THEN
         RETURN 0;
-    END IF;
+    END;
     IF is_log THEN
         SELECT min(p.position) INTO needed
         FROM messaging.replay_positions p JOIN messaging.replays r USING (queue, run)

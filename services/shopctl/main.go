@@ -22,6 +22,7 @@ import (
 type commands struct {
 	Migrate migrateCommand `cmd:"" help:"Bring the database to what the services need: schemas, roles, queues, rights."`
 	Dead    deadCommand    `cmd:"" help:"Messages that were given up."`
+	Queue   queueCommand   `cmd:"" help:"Pause, resume or replay a queue."`
 	Load    loadCommand    `cmd:"" help:"Place orders and measure how long they take."`
 	Bench   benchCommand   `cmd:"" help:"Measure the messaging layer and the shop, beside pgbench and what others would take instead."`
 }

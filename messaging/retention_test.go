@@ -303,4 +303,7 @@ func TestWhoForgets(t *testing.T) {
 	}
 	messagingtest.Run(t, bus(t, db, alpha(t)))
 	messagingtest.Wait(t, "the older day to go", func() bool { return slices.Equal(days(t, db, "log_alpha"), []int{7}) })
+	if n := count(t, db.Admin, `SELECT count(*) FROM messaging.retention WHERE base = 'log_alpha' AND gone_before = date_trunc('day', clock_timestamp()) - interval '7 days'`); n != 1 {
+		t.Error("the log doesn't say before when it has gaps")
+	}
 }

@@ -27,6 +27,11 @@ type claimed struct {
 	dead    bool      // it became a dead letter by this claim: too many crashes
 }
 
+// knownHandled notes the last run that handled the message, -1 = none.
+func (c *claimed) knownHandled(run int) {
+	c.handled, c.Replayed = run >= c.Run, run >= 0 && run < c.Run
+}
+
 // queueTable holds the SQL of one queue. Each is a statement of its own and
 // commit-relaxed (noWait): losing a claim, a nack or a renewal to a crash of the
 // server costs a repeat of work whose effects were lost with it. An
@@ -45,7 +50,7 @@ const noWait = `(SELECT set_config('synchronous_commit', 'off', true)) IS NOT NU
 
 const claimColumns = `q.id, q.message_id::text, q.kind, q.schema_version, coalesce(q.lane, ''), q.class, coalesce(q.order_id::text, ''),
 	coalesce(q.correlation_id, ''), coalesce(q.causation_id::text, ''), q.occurred_at, q.producer, q.metadata, q.payload, q.attempts,
-	q.token, clock_timestamp(), q.dead_reason IS NOT NULL, `
+	q.token, clock_timestamp(), q.dead_reason IS NOT NULL, q.run, `
 
 // newQueueTable returns the SQL of queue name. inbox is the service whose inbox
 // tells what was handled before, "" when none does or nobody needs to know when
@@ -59,9 +64,9 @@ const claimColumns = `q.id, q.message_id::text, q.kind, q.schema_version, coales
 // or EXISTS in a list of columns, can turn into a scan of it all.
 func newQueueTable(db *sqlx.DB, name, inbox string, l limits) *queueTable {
 	t := "messaging." + quote("queue_"+name)
-	handled := "false"
+	handled := "-1" // the last run that handled the message
 	if inbox != "" {
-		handled = "(SELECT true FROM messaging." + quote("inbox_"+inbox) + " i WHERE i.message_id = q.message_id AND i.consumer = '" + name + "' AND i.run = 0 LIMIT 1) IS NOT NULL"
+		handled = "coalesce((SELECT i.run FROM messaging." + quote("inbox_"+inbox) + " i WHERE i.message_id = q.message_id AND i.consumer = '" + name + "' ORDER BY i.run DESC LIMIT 1), -1)"
 	}
 	next := `(SELECT min(o.due) FROM (VALUES (0), (1), (2)) k (class)
 		CROSS JOIN LATERAL (SELECT due FROM ` + t + ` WHERE class = k.class AND dead_reason IS NULL AND due > statement_timestamp() AND due <= statement_timestamp() + interval '1 second' ORDER BY class, due LIMIT 1) o) - clock_timestamp()`
@@ -79,14 +84,15 @@ func newQueueTable(db *sqlx.DB, name, inbox string, l limits) *queueTable {
 		db: db, name: name, limits: l,
 		// $1 limit, $2 token, $3 floor, $4 lease, $5..$7 the classes in the order asked
 		claimSQL: `
-			WITH a AS (` + pick("$5", "$1") + `),
-			     b AS (` + pick("$6", "$1 - (SELECT count(*) FROM a)") + `),
-			     c AS (` + pick("$7", "$1 - (SELECT count(*) FROM a) - (SELECT count(*) FROM b)") + `),
+			WITH known AS MATERIALIZED (SELECT coalesce(max(run), 0) AS run, CASE WHEN bool_or(paused_at IS NOT NULL) THEN 0 ELSE $1 END AS wanted FROM messaging.queues WHERE name = '` + name + `'),
+			     a AS (` + pick("$5", "(SELECT wanted FROM known)") + `),
+			     b AS (` + pick("$6", "(SELECT wanted FROM known) - (SELECT count(*) FROM a)") + `),
+			     c AS (` + pick("$7", "(SELECT wanted FROM known) - (SELECT count(*) FROM a) - (SELECT count(*) FROM b)") + `),
 			     taken AS (
 			UPDATE ` + t + ` q SET due = clock_timestamp() + $4::interval, attempts = q.attempts + 1, token = $2
 			WHERE q.id = ANY (ARRAY(SELECT id FROM a UNION ALL SELECT id FROM b UNION ALL SELECT id FROM c)) AND ` + noWait + `
 			RETURNING ` + claimColumns + handled + `)
-			SELECT taken.*, n.wait FROM (SELECT ` + next + ` AS wait) n LEFT JOIN taken ON true`,
+			SELECT taken.*, known.run, ` + next + ` FROM known LEFT JOIN taken ON true`,
 		// A token left on a row that is due again belongs to a process that is gone:
 		// that counts as a crash, and after too many the message is dead.
 		suspectSQL: `
@@ -96,7 +102,7 @@ func newQueueTable(db *sqlx.DB, name, inbox string, l limits) *queueTable {
 			       dead_reason = CASE WHEN q.token IS NOT NULL AND q.crashes + 1 >= $3 THEN
 			           format('its consumer was gone %s times while it had the message in hand', q.crashes + 1) END
 			WHERE q.id = (SELECT c.id FROM ` + t + ` c
-			      WHERE c.dead_reason IS NULL AND (c.token IS NOT NULL OR c.crashes > 0) AND c.due <= statement_timestamp() AND ` + head + `
+			      WHERE c.dead_reason IS NULL AND (c.token IS NOT NULL OR c.crashes > 0) AND c.due <= statement_timestamp() AND ` + head + ` AND ` + notPaused(name) + `
 			      ORDER BY c.due LIMIT 1 FOR UPDATE SKIP LOCKED) AND ` + noWait + `
 			RETURNING ` + claimColumns + handled,
 		// The oldest row that may be claimed (the floor of later claims) and whether
@@ -169,12 +175,14 @@ func onConn(ctx context.Context, db *sqlx.DB, f func(*pgx.Conn) error) error {
 func scanClaimed(rows pgx.Rows, more ...any) (claimed, error) {
 	var c claimed
 	var metadata []byte
+	var handled int
 	err := rows.Scan(append([]any{&c.row, &c.ID, &c.Kind, &c.SchemaVersion, &c.Lane, &c.Class, &c.OrderID,
 		&c.CorrelationID, &c.CausationID, &c.OccurredAt, &c.Producer, &metadata, &c.Payload, &c.Attempt,
-		&c.token, &c.at, &c.dead, &c.handled}, more...)...)
+		&c.token, &c.at, &c.dead, &c.Run, &handled}, more...)...)
 	if err != nil {
 		return c, err
 	}
+	c.knownHandled(handled)
 	c.metadata = readMetadata(metadata)
 	c.Traceparent = c.metadata[keyTraceparent]
 	c.sentAgo, c.takenAt = c.at.Sub(c.OccurredAt), time.Now()
@@ -207,33 +215,40 @@ var classOrders = [10][3]Class{
 	{Express, Standard, Bulk}, {Standard, Express, Bulk}, {Express, Standard, Bulk}, {Standard, Express, Bulk}, {Express, Standard, Bulk},
 }
 
-// claim takes up to n messages that nobody has in hand, and reports how long
-// until another falls due (at most the poll interval). Turn counts the claims of
+// taken is what a claim got.
+type taken struct {
+	list []claimed
+	wait time.Duration // until another message falls due, at most the poll interval
+	run  int           // the last replay of the queue, 0 = there was none
+}
+
+// claim takes up to n messages that nobody has in hand. Turn counts the claims of
 // the consumer, floor is a moment before which nothing is due.
-func (t *queueTable) claim(ctx context.Context, n int, turn uint, floor time.Time) (list []claimed, wait time.Duration, err error) {
+func (t *queueTable) claim(ctx context.Context, n int, turn uint, floor time.Time) (taken, error) {
+	var got taken
 	var next *time.Duration
 	o := classOrders[turn%10]
 	until := time.Now().Add(t.limits.lease / 2)
-	err = run(ctx, t.db, func(rows pgx.Rows) error {
-		if raw := rows.RawValues(); raw[0] == nil { // none, and only the next due
+	err := run(ctx, t.db, func(rows pgx.Rows) error {
+		if raw := rows.RawValues(); raw[0] == nil { // none, only what is known of the queue
 			only := make([]any, len(raw))
-			only[len(raw)-1] = &next
+			only[len(raw)-2], only[len(raw)-1] = &got.run, &next
 			return rows.Scan(only...)
 		}
-		c, err := scanClaimed(rows, &next)
+		c, err := scanClaimed(rows, &got.run, &next)
 		c.until = until
-		list = append(list, c)
+		got.list = append(got.list, c)
 		return err
 	}, t.claimSQL, n, rand.Int64(), floor, t.limits.lease, o[0], o[1], o[2])
 	if err != nil {
-		return nil, 0, fmt.Errorf("claim from queue %s: %w", t.name, err)
+		return taken{}, fmt.Errorf("claim from queue %s: %w", t.name, err)
 	}
-	slices.SortFunc(list, func(a, b claimed) int { return int(a.row - b.row) })
-	wait = t.limits.poll
+	slices.SortFunc(got.list, func(a, b claimed) int { return int(a.row - b.row) })
+	got.wait = t.limits.poll
 	if next != nil {
-		wait = min(wait, max(*next, time.Millisecond))
+		got.wait = min(got.wait, max(*next, time.Millisecond))
 	}
-	return list, wait, nil
+	return got, nil
 }
 
 // claimSuspect takes one message that somebody had in hand and didn't finish.

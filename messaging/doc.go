@@ -36,6 +36,7 @@
 // SQL of a queue; transact.go and lease.go, the two ways of consuming;
 // subscriber.go, what Watermill sees; router.go, dispatch to handlers; inbox.go;
 // dead.go, redrive.go and amend.go, what an operator does with dead letters;
+// replay.go, pause.go; retention.go; inspect.go and journey.go; request.go;
 // migrate.go, tables and rights from each service's Spec; stock.go, for
 // watermill-sql's own Subscriber.
 //
@@ -108,6 +109,36 @@
 // Inboxes are partitioned by message id: a UUID v7 begins with its time, so a day
 // is a range of ids, the key (message_id, consumer, run) is unique across days, and
 // a look-up touches one partition.
+//
+// # Replay, pause, retention
+//
+// A queue whose Spec says Replayable can have its events handled again
+// (Operator.Replay): they are copied from the logs of their speakers, in order,
+// as a new run, and the last page under the locks of the relays, so that nothing
+// is missed or doubled between log and live. Meanwhile its routes aren't live and
+// new events reach it through the log. What the old run left is deleted first:
+// who has a message of it in hand can't commit. A row bears its run and the inbox
+// remembers it: a message counts as handled when this run, or a later one, has
+// handled it, so commands and second copies are done once through all replays. A
+// handler finds Message.Run and, if the queue handled the event in an earlier run,
+// Message.Replayed. What it publishes is new messages each time: nothing stands
+// between them and who gets them, so a queue that commands others, or has mail
+// sent, is replayable only if its handlers ignore what has happened already. A new
+// queue that is replayable is fed the same way by the migrator.
+//
+// A paused queue (Operator.Pause) is asked for by every claim: none begins after
+// the pause is committed. What is in hand finishes, messages keep arriving, and
+// Resume wakes the consumers.
+//
+// Logs are kept for 7 days and inboxes for 35 (table messaging.retention,
+// Operator.Keep); each service drops its own old days, once an hour, through a
+// function that lets it do nothing else. A log keeps what an unfinished replay
+// hasn't read. An inbox is kept for a day longer than any log its service hears,
+// waits for an unfinished replay, and keeps the day of a message whose second copy
+// still lies in a queue, delayed or dead. A dead letter that was never handled
+// holds no day: redriven after months it has its effect once, and is remembered
+// anew. What remains: a second copy that first arrives, from a transport, when the
+// day of its message is gone is handled again.
 //
 // # Never
 //

@@ -3,6 +3,8 @@ package messaging
 import (
 	"context"
 	"time"
+
+	"github.com/jmoiron/sqlx"
 )
 
 // Limits are the engine's figures as tests see them.
@@ -50,3 +52,11 @@ func Statements(ctx context.Context, b *Bus, queue string) (map[string]string, e
 
 // LockRelaySQL is how the relays of a service wait for each other.
 const LockRelaySQL = lockRelaySQL
+
+// SetPage has a replay look at n entries of each log in a transaction.
+func SetPage(o *ReplayOptions, n int) { o.page = n }
+
+// ForgetOld drops what is older than the retention of table, as a service's Bus does.
+func ForgetOld(ctx context.Context, db *sqlx.DB, table string) (int, error) {
+	return forgetOld(ctx, db, table)
+}

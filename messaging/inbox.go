@@ -53,20 +53,26 @@ func runPreload(ctx context.Context, tx *Tx, f preload, list []Message) (err err
 // the inbox has it already.
 var errHandled = errors.New("handled before")
 
-// handled returns those of ids that the inbox of the service has for queue.
-func (b *Bus) handled(ctx context.Context, queue string, ids []string) (map[string]bool, error) {
-	var found []string
-	err := b.db.SelectContext(ctx, &found, `
-		SELECT message_id::text FROM messaging.`+quote("inbox_"+b.spec.Name)+`
-		WHERE message_id = ANY($1::uuid[]) AND consumer = $2 AND run = 0`, ids, queue)
+// handled returns, of those of ids that the inbox of the service has for queue,
+// the last run that handled each.
+func (b *Bus) handled(ctx context.Context, queue string, ids []string) (map[string]int, error) {
+	var rows []struct {
+		ID  string `db:"id"`
+		Run int    `db:"run"`
+	}
+	err := b.db.SelectContext(ctx, &rows, `
+		SELECT message_id::text AS id, max(run) AS run
+		FROM messaging.`+quote("inbox_"+b.spec.Name)+`
+		WHERE message_id = ANY($1::uuid[]) AND consumer = $2
+		GROUP BY message_id`, ids, queue)
 	if err != nil {
 		return nil, fmt.Errorf("ask the inbox of %s for %d messages: %w", b.spec.Name, len(ids), err)
 	}
-	set := make(map[string]bool, len(found))
-	for _, id := range found {
-		set[id] = true
+	last := make(map[string]int, len(rows))
+	for _, r := range rows {
+		last[r.ID] = r.Run
 	}
-	return set, nil
+	return last, nil
 }
 
 // writeTrace queues the notes that the messages are handled. When one of them is
@@ -82,12 +88,12 @@ func (b *Bus) writeTrace(tx *Tx, queue string, list []traced) {
 		payloads                                      = make([][]byte, n)
 		sent, started                                 = make([]time.Time, n), make([]time.Time, n)
 		ran                                           = make([]time.Duration, n)
-		attempts                                      = make([]int32, n)
+		attempts, runs                                = make([]int32, n), make([]int32, n)
 	)
 	for i, t := range list {
 		ids[i], kinds[i], correlations[i], producers[i], payloads[i] = t.ID, t.Kind, t.CorrelationID, t.Producer, t.Payload
 		lanes[i], orders[i], causations[i] = nullable(t.Lane), nullable(t.OrderID), nullable(t.CausationID)
-		sent[i], started[i], attempts[i] = t.OccurredAt, t.at, int32(t.Attempt)
+		sent[i], started[i], attempts[i], runs[i] = t.OccurredAt, t.at, int32(t.Attempt), int32(t.Run)
 		ran[i] = t.ran
 		outcomes[i] = "done"
 		if t.ignored != "" {
@@ -106,10 +112,10 @@ func (b *Bus) writeTrace(tx *Tx, queue string, list []traced) {
 	}
 	tx.last(written, `
 		INSERT INTO messaging.`+quote("inbox_"+b.spec.Name)+`
-		       (consumer, message_id, kind, lane, order_id, correlation_id, causation_id, producer, payload, sent_at, started_at, ran, attempts, outcome, note)
+		       (consumer, message_id, kind, lane, order_id, correlation_id, causation_id, producer, payload, sent_at, started_at, ran, attempts, outcome, note, run)
 		SELECT $1, m.* FROM unnest($2::uuid[], $3::text[], $4::text[], $5::uuid[], $6::text[], $7::uuid[], $8::text[], $9::bytea[],
-		       $10::timestamptz[], $11::timestamptz[], $12::interval[], $13::int[], $14::text[], $15::text[]) m`,
-		queue, ids, kinds, lanes, orders, correlations, causations, producers, payloads, sent, started, ran, attempts, outcomes, notes)
+		       $10::timestamptz[], $11::timestamptz[], $12::interval[], $13::int[], $14::text[], $15::text[], $16::int[]) m`,
+		queue, ids, kinds, lanes, orders, correlations, causations, producers, payloads, sent, started, ran, attempts, outcomes, notes, runs)
 }
 
 // nullable is nil for "".

@@ -53,6 +53,9 @@ type Message struct {
 	Delay   time.Duration // out: not to be handled before that long after sending
 	Attempt int           // in: 1 at the first try
 
+	Run      int  // in: the replay of its queue that brought it, counted from 1; 0 = it came live
+	Replayed bool // in: this queue handled it before, in an earlier run
+
 	metadata map[string]string // what a plain Watermill publisher set besides
 	sentAgo  time.Duration     // in: when it was claimed, by the database's clock
 	takenAt  time.Time         // in: when that was, by this process's

@@ -60,7 +60,10 @@ func Migrate(ctx context.Context, db *sqlx.DB, log *slog.Logger, passwords map[s
 			return err
 		}
 	}
-	return declare(ctx, db, specs)
+	if err := declare(ctx, db, specs); err != nil {
+		return err
+	}
+	return feedNewQueues(ctx, db, log)
 }
 
 // lockMigrations keeps other migrators of the database out until unlock is
@@ -298,28 +301,29 @@ func declaration(s Spec) []string {
 			fmt.Sprintf(`REVOKE UPDATE, DELETE ON messaging.inbox_%s FROM %s`, s.Name, role),
 			fmt.Sprintf(`GRANT SELECT, INSERT ON messaging.inbox_%s TO %s`, s.Name, role))
 	}
+	list = append(list, `GRANT EXECUTE ON FUNCTION messaging.drop_days(text) TO `+role)
 	for _, q := range s.Queues {
 		list = append(list,
 			fmt.Sprintf(`SELECT messaging.ensure_queue('%s')`, q.Name),
 			fmt.Sprintf(`GRANT SELECT, DELETE, UPDATE (due, attempts, crashes, token, last_error, dead_reason) ON messaging.queue_%s TO %s`, q.Name, role))
 	}
-	return append(list, `SELECT messaging.ensure_inspection()`)
+	return append(list, `SELECT messaging.complete_tables()`, `SELECT messaging.ensure_inspection()`)
 }
 
 // route makes the routes of queue q, and what is known of it, what the Spec of
 // its service says.
 func route(ctx context.Context, tx *sqlx.Tx, s Spec, q Queue) error {
 	_, err := tx.ExecContext(ctx, `
-		INSERT INTO messaging.queues (name, service, leased) VALUES ($1, $2, $3)
-		ON CONFLICT (name) DO UPDATE SET service = EXCLUDED.service, leased = EXCLUDED.leased
-		WHERE (queues.service, queues.leased) IS DISTINCT FROM (EXCLUDED.service, EXCLUDED.leased)`,
-		q.Name, s.Name, q.Mode == Leased)
+		INSERT INTO messaging.queues (name, service, leased, replayable) VALUES ($1, $2, $3, $4)
+		ON CONFLICT (name) DO UPDATE SET service = EXCLUDED.service, leased = EXCLUDED.leased, replayable = EXCLUDED.replayable
+		WHERE (queues.service, queues.leased, queues.replayable) IS DISTINCT FROM (EXCLUDED.service, EXCLUDED.leased, EXCLUDED.replayable)`,
+		q.Name, s.Name, q.Mode == Leased, q.Replayable)
 	if err != nil {
 		return fmt.Errorf("note queue %s: %w", q.Name, err)
 	}
 	_, err = tx.ExecContext(ctx, `
 		WITH gone AS (DELETE FROM messaging.routes WHERE queue = $1 AND NOT kind = ANY($2))
-		INSERT INTO messaging.routes (queue, kind) SELECT $1, unnest($2::text[]) ON CONFLICT DO NOTHING`, q.Name, q.Kinds)
+		INSERT INTO messaging.routes (queue, kind, live) SELECT $1, k, `+liveAtOnceSQL+` FROM unnest($2::text[]) k ON CONFLICT DO NOTHING`, q.Name, q.Kinds, q.Replayable)
 	if err != nil {
 		return fmt.Errorf("route to queue %s: %w", q.Name, err)
 	}

@@ -3,6 +3,7 @@ package messaging
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -59,4 +60,17 @@ func (o *Operator) record(ctx context.Context, tx sqlx.ExecerContext, a Action) 
 		return fmt.Errorf("record the action %s of %s: %w", a.Action, o.actor, err)
 	}
 	return nil
+}
+
+// inTx runs f in a transaction, which is committed unless f returns an error.
+func (o *Operator) inTx(ctx context.Context, f func(*sqlx.Tx) error) (err error) {
+	tx, err := o.db.BeginTxx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, rollback(tx)) }() // after Commit it does nothing
+	if err := f(tx); err != nil {
+		return err
+	}
+	return tx.Commit()
 }

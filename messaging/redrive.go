@@ -247,15 +247,3 @@ func (f DeadFilter) told() map[string]string {
 	maps.DeleteFunc(m, func(_, v string) bool { return v == "" })
 	return m
 }
-
-// inTx runs f in a transaction, which is committed unless f returns an error.
-func (o *Operator) inTx(ctx context.Context, f func(*sqlx.Tx) error) error {
-	tx, err := o.db.BeginTxx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	if err := f(tx); err != nil {
-		return errors.Join(err, rollback(tx))
-	}
-	return tx.Commit()
-}

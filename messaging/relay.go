@@ -53,6 +53,7 @@ func (r *relay) run(ctx context.Context) {
 	telling, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var notifier sync.WaitGroup
 	notifier.Go(func() { r.bus.notify(telling) })
+	notifier.Go(func() { r.bus.forget(telling) })
 	defer func() {
 		stop()
 		notifier.Wait()
@@ -145,8 +146,8 @@ func (r *relay) learn(ctx context.Context, db *sqlx.DB) error {
 	}
 	if logged {
 		fmt.Fprintf(&b, `, logged AS (
-			INSERT INTO messaging.%[1]s (%[2]s)
-			SELECT %[3]s FROM moved m WHERE m.kind = ANY (%[4]s) ORDER BY m.id)`,
+			INSERT INTO messaging.%[1]s (%[2]s, not_before)
+			SELECT %[3]s, m.not_before FROM moved m WHERE m.kind = ANY (%[4]s) ORDER BY m.id)`,
 			quote("log_"+r.bus.spec.Name), envelopeColumns, prefixed("m.", envelopeColumns), textArray(events))
 	}
 	fmt.Fprintf(&b, `

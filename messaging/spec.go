@@ -25,6 +25,12 @@ type Queue struct {
 	Name  string // table messaging.queue_<Name>
 	Mode  Mode
 	Kinds []string // commands sent to it and events it subscribes to
+
+	// Replayable allows Operator.Replay to have its events handled again, and has
+	// the migrator feed it from the logs when it is new. What a handler publishes
+	// is then sent again, in new messages: so only where a second handling changes
+	// nothing, or rebuilds what is read, and tells nobody outside.
+	Replayable bool
 }
 
 // Spec is what a service declares of itself. The migrator makes its schema,

@@ -252,16 +252,29 @@ func (c *consumer) next(n int, w *watch) []claimed {
 	if n -= len(list); n == 0 {
 		return list
 	}
-	fresh, wait, err := c.table.claim(ctx, n, turn, floor)
+	got, err := c.table.claim(ctx, n, turn, floor)
 	if err != nil {
 		c.trouble(err, w)
 		return list
 	}
-	w.due = time.Now().Add(wait)
-	if len(fresh) == n {
+	w.due = time.Now().Add(got.wait)
+	if len(got.list) == n {
 		c.bell.ringFull() // there may be more: for this one, and for others
 	}
-	return append(list, fresh...)
+	list = append(list, got.list...)
+	// In a queue that was replayed a message may have been handled in another run,
+	// which the key of the inbox doesn't refuse.
+	if got.run > 0 && c.sub.bus != nil && c.sub.cfg.Mode == Transactional && len(list) > 0 {
+		if _, err := c.markHandled(list); err != nil {
+			c.sub.cfg.Log.Warn("claimed messages are given back", "topic", c.table.name, "err", err)
+			for _, m := range list {
+				c.freeSuspect(m)
+			}
+			c.giveBack(list, pause())
+			return nil
+		}
+	}
+	return list
 }
 
 // nextTurn counts a claim, says where it may begin and whether it is time to

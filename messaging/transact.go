@@ -70,7 +70,9 @@ func (c *consumer) handle(list []claimed) (returned int) {
 				return len(list)
 			}
 		case errors.Is(err, errHandled):
-			if !c.markHandled(list[:n]) {
+			some, merr := c.markHandled(list[:n])
+			if !some {
+				c.sub.cfg.Log.Warn("batch will be tried again", "topic", c.table.name, "err", errors.Join(err, merr))
 				c.giveBack(list, pause())
 				return 0
 			}
@@ -102,21 +104,24 @@ func (c *consumer) handle(list []claimed) (returned int) {
 
 // markHandled marks those of list that the inbox has and reports whether there
 // were any.
-func (c *consumer) markHandled(list []claimed) bool {
+func (c *consumer) markHandled(list []claimed) (any bool, err error) {
 	ids := make([]string, len(list))
 	for i, m := range list {
 		ids[i] = m.ID
 	}
 	ctx, cancel := context.WithTimeout(c.base, time.Second)
 	defer cancel()
-	set, err := c.sub.bus.handled(ctx, c.table.name, ids)
+	last, err := c.sub.bus.handled(ctx, c.table.name, ids)
 	if err != nil {
-		c.sub.cfg.Log.Warn("batch will be tried again", "topic", c.table.name, "err", err)
+		return false, err
 	}
 	for i, m := range list {
-		list[i].handled = m.handled || set[m.ID]
+		if run, ok := last[m.ID]; ok {
+			list[i].knownHandled(run)
+			any = any || list[i].handled
+		}
 	}
-	return len(set) > 0
+	return any, nil
 }
 
 // putAside has a message that is too slow for a batch tried again at once, and

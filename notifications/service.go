@@ -25,7 +25,8 @@ func notified() []string {
 	}
 }
 
-// Spec declares the service to the messaging layer.
+// Spec declares the service to the messaging layer. Its queue is not replayable:
+// customers are told once.
 func Spec() messaging.Spec {
 	return messaging.Spec{
 		Name:       "notifications",

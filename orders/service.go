@@ -31,6 +31,9 @@ func Spec() messaging.Spec {
 		Queues: []messaging.Queue{{
 			Name: queue,
 			Mode: messaging.Transactional,
+			// An order ignores what has happened to it already, and a product what is
+			// older than it is: the log may come again, after a restore for example.
+			Replayable: true,
 			Kinds: []string{
 				contracts.KindStockReserved, contracts.KindStockRejected, contracts.KindStockReleased, contracts.KindReservationExpired,
 				contracts.KindFulfilmentStarted, contracts.KindFulfilmentRefused,

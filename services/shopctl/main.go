@@ -25,6 +25,7 @@ type commands struct {
 	Dead    deadCommand    `cmd:"" help:"Messages that were given up: look at them, mend them, have them handled again."`
 	Queues  queuesCommand  `cmd:"" help:"How every queue and outbox stands: depth, age, rates, dead."`
 	Journey journeyCommand `cmd:"" help:"Every message about an order: when, how long, what became of it."`
+	Queue   queueCommand   `cmd:"" help:"Pause, resume or replay a queue."`
 	Load    loadCommand    `cmd:"" help:"Place orders and measure how long they take."`
 	Bench   benchCommand   `cmd:"" help:"Measure the messaging layer and the shop, beside pgbench and what others would take instead."`
 }

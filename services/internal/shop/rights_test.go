@@ -34,8 +34,8 @@ var (
 	tables = []rule{
 		{object: `messaging\.services`, everyone: "SELECT"},
 		{object: `messaging\.(routes|routes_version|events|queues)`, messengers: "SELECT"},
-		{object: `messaging\.(clock|actions|goose_db_version)`}, // an administrator's
-		{object: `messaging\.(log|inbox)_.*_(rest|d\d{8})`},     // reached by way of the whole table
+		{object: `messaging\.(clock|actions|replays|replay_positions|retention|goose_db_version)`}, // an administrator's
+		{object: `messaging\.(log|inbox)_.*_(rest|d\d{8})`},                                        // reached by way of the whole table
 		{object: `messaging\.outbox_(?P<service>.*)`, owner: "SELECT, INSERT, DELETE, UPDATE(dead_reason)"},
 		{object: `messaging\.inbox_(?P<service>.*)`, owner: "SELECT, INSERT"},
 		{object: `messaging\.log_(?P<service>.*)`, owner: "SELECT, INSERT"},
@@ -58,8 +58,8 @@ var (
 	functions = []rule{
 		{object: `messaging\.shop_now\(\)`, everyone: "EXECUTE"},
 		{object: `messaging\.(producer|all_acknowledged|all_carried)\(.*\)`, messengers: "EXECUTE"},
-		{object: `messaging\.ensure_days\(text,integer\)`, messengers: "EXECUTE"},
-		{object: `messaging\.(ensure_(queue|outbox|inbox|log|replies|inspection)|make_days|uuid_at|refuse_change|raise_routes_version)\(.*\)`},
+		{object: `messaging\.(ensure_days\(text,integer\)|drop_days\(text\))`, messengers: "EXECUTE"},
+		{object: `messaging\.(ensure_(queue|outbox|inbox|log|replies|inspection)|complete_tables|make_days|uuid_at|refuse_change|raise_routes_version)\(.*\)`},
 		{object: `(?P<service>[a-z]+)\..*`, owner: "EXECUTE"},
 	}
 	schemas = []rule{

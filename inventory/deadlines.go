@@ -75,8 +75,11 @@ func (s *Service) carryOut(ctx context.Context, tx *messaging.Tx, decisions []de
 	if _, err := lockStock(ctx, tx, slices.Compact(skus)); err != nil {
 		return err
 	}
-	updateReservations(tx, decisions)
+	for _, d := range decisions { // first all of these: as one statement
+		updateReservation(tx, d)
+	}
 	for _, d := range decisions {
+		moveStock(tx, d)
 		if err := tx.Publish(d.Say...); err != nil {
 			return err
 		}

@@ -140,7 +140,8 @@ func (b *batch) apply(tx *messaging.Tx, d decision) error {
 		return tx.Publish(d.Say...)
 	}
 	if _, exists := b.reservations[d.ID]; exists {
-		updateReservations(tx, []decision{d})
+		updateReservation(tx, d)
+		moveStock(tx, d)
 	} else {
 		insertReservation(tx, d)
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -189,7 +190,7 @@ func lockReservations(ctx context.Context, tx *messaging.Tx, ids []string) (map[
 	err := tx.SelectContext(ctx, &rows, `
 		SELECT`+reservationColumns+`
 		FROM inventory.reservations r
-		WHERE r.id = ANY ($1::text[]::uuid[])
+		WHERE r.id = ANY ($1::uuid[])
 		ORDER BY r.id
 		FOR UPDATE OF r`,
 		ids)
@@ -315,70 +316,53 @@ func seconds(d time.Duration) *float64 {
 	return &s
 }
 
-// insertReservation writes a new reservation, its lines and what it takes from
-// stock, in one statement. It fails on the key when there is one of that id.
+// insertReservation queues a new reservation, its lines and what it takes from
+// stock. The commit fails on the key when there is one of that id.
 func insertReservation(tx *messaging.Tx, d decision) {
-	var skus []string
-	var quantities []int64
+	tx.QueueRow(`
+		INSERT INTO inventory.reservations (id, order_id, status, next_at, reason, short_skus)
+		SELECT r.id, r.order_id, r.status, messaging.shop_now() + make_interval(secs => r.next), r.reason, string_to_array(r.short, ',')
+		FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::float8[], $5::text[], $6::text[]) AS r (id, order_id, status, next, reason, short)`,
+		d.ID, d.OrderID, string(d.Status), seconds(d.Due), d.Reason, strings.Join(d.Short, ","))
 	for _, l := range d.Lines {
-		skus, quantities = append(skus, l.SKU), append(quantities, int64(l.Quantity))
-	}
-	tx.Queue(`
-		WITH lines AS (
-			SELECT *
-			FROM unnest($7::text[], $8::bigint[]) AS l (sku, quantity)
-		), taken AS (
-			UPDATE inventory.stock s
-			SET available = s.available - l.quantity, reserved = s.reserved + l.quantity
-			FROM lines l
-			WHERE s.sku = l.sku
-		), reservation AS (
-			INSERT INTO inventory.reservations (id, order_id, status, next_at, reason, short_skus)
-			VALUES ($1::uuid, $2::uuid, $3::text, messaging.shop_now() + make_interval(secs => $4::float8), $5::text, coalesce($6::text[], '{}'))
-		)
+		tx.QueueRow(`
 		INSERT INTO inventory.reservation_lines (reservation_id, sku, quantity)
-		SELECT $1::uuid, sku, quantity
-		FROM lines`,
-		d.ID, d.OrderID, d.Status, seconds(d.Due), d.Reason, d.Short, skus, quantities)
+		SELECT * FROM unnest($1::uuid[], $2::text[], $3::bigint[])`,
+			d.ID, l.SKU, int64(l.Quantity))
+	}
+	moveStock(tx, d)
 }
 
-// updateReservations writes how reservations, which tx has locked with their
-// stock rows, stand now, and moves their stock: one statement for all.
-func updateReservations(tx *messaging.Tx, ds []decision) {
-	var ids, statuses, trackings, reasons []string
-	var next []*float64
-	stock := map[string][3]int64{} // available, reserved, sold
-	for _, d := range ds {
-		ids, statuses, next = append(ids, d.ID), append(statuses, string(d.Status)), append(next, seconds(d.Due))
-		trackings, reasons = append(trackings, d.Tracking), append(reasons, d.Reason)
-		if d.Flow == stays {
-			continue
-		}
-		for _, l := range d.Lines {
-			a, r, s := d.Flow.moves(l.Quantity)
-			sum := stock[l.SKU]
-			stock[l.SKU] = [3]int64{sum[0] + a, sum[1] + r, sum[2] + s}
-		}
-	}
-	var skus []string
-	var available, reserved, soldPieces []int64
-	for sku, sum := range stock {
-		skus = append(skus, sku)
-		available, reserved, soldPieces = append(available, sum[0]), append(reserved, sum[1]), append(soldPieces, sum[2])
-	}
-	tx.Queue(`
-		WITH moved AS (
-			UPDATE inventory.stock s
-			SET available = s.available + m.available, reserved = s.reserved + m.reserved, sold = s.sold + m.sold
-			FROM unnest($6::text[], $7::bigint[], $8::bigint[], $9::bigint[]) AS m (sku, available, reserved, sold)
-			WHERE s.sku = m.sku
-		)
+// updateReservation queues how a reservation, which tx has locked, stands now. Of
+// several decisions in one statement the last is how it stands.
+func updateReservation(tx *messaging.Tx, d decision) {
+	tx.QueueRow(`
 		UPDATE inventory.reservations r
 		SET status = c.status,
 			next_at = CASE WHEN c.next = 'infinity' THEN 'infinity' ELSE messaging.shop_now() + make_interval(secs => c.next) END,
 			tracking = c.tracking,
 			reason = c.reason
-		FROM unnest($1::text[]::uuid[], $2::text[], $3::float8[], $4::text[], $5::text[]) AS c (id, status, next, tracking, reason)
+		FROM (SELECT DISTINCT ON (id) *
+		      FROM unnest($1::uuid[], $2::text[], $3::float8[], $4::text[], $5::text[]) WITH ORDINALITY AS c (id, status, next, tracking, reason, n)
+		      ORDER BY id, n DESC) c
 		WHERE r.id = c.id`,
-		ids, statuses, next, trackings, reasons, skus, available, reserved, soldPieces)
+		d.ID, string(d.Status), seconds(d.Due), d.Tracking, d.Reason)
+}
+
+// moveStock queues what d does to the stock of its lines, whose rows tx has locked.
+func moveStock(tx *messaging.Tx, d decision) {
+	if d.Flow == stays {
+		return
+	}
+	for _, l := range d.Lines {
+		available, reserved, soldPieces := d.Flow.moves(l.Quantity)
+		tx.QueueRow(`
+		UPDATE inventory.stock s
+		SET available = s.available + m.available, reserved = s.reserved + m.reserved, sold = s.sold + m.sold
+		FROM (SELECT sku, sum(available)::bigint AS available, sum(reserved)::bigint AS reserved, sum(sold)::bigint AS sold
+		      FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[]) AS m (sku, available, reserved, sold)
+		      GROUP BY sku) m
+		WHERE s.sku = m.sku`,
+			l.SKU, available, reserved, soldPieces)
+	}
 }

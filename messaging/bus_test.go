@@ -136,7 +136,7 @@ func TestOnlyTheCulpritFails(t *testing.T) {
 			if got := tries.Load(); got != want {
 				t.Errorf("tries of the culprit: got %d, want %d", got, want)
 			}
-			dead, err := messaging.ListDead(t.Context(), db.Admin, 10)
+			dead, _, err := operator(db).DeadLetters(t.Context(), messaging.DeadFilter{}, "", 10)
 			if err != nil || len(dead) != 1 || dead[0].MessageID != ids[7] || dead[0].Reason == "" {
 				t.Fatalf("dead letters: got %+v, %v; want the one of message %s with a reason", dead, err, ids[7])
 			}
@@ -167,21 +167,21 @@ func TestADeadLetterIsRedrivenInItsPlace(t *testing.T) {
 	if got[0] != "dead: not yet" || got[1] != "done" {
 		t.Fatalf("outcomes: got %q, want a dead letter and a message done: the dead one stops nobody", got)
 	}
-	dead, err := messaging.ListDead(t.Context(), db.Admin, 10)
+	dead, _, err := operator(db).DeadLetters(t.Context(), messaging.DeadFilter{}, "", 10)
 	if err != nil || len(dead) != 1 {
 		t.Fatalf("dead letters: got %v, %v; want one", dead, err)
 	}
-	if _, err := messaging.Redrive(t.Context(), db.Admin, newID()); !errors.Is(err, messaging.ErrNoDeadLetter) {
+	if _, err := operator(db).Redrive(t.Context(), messaging.DeadFilter{MessageIDs: []string{newID()}}, messaging.RedriveOptions{}); !errors.Is(err, messaging.ErrNoDeadLetter) {
 		t.Errorf("redrive of an unknown id: got %v, want %v", err, messaging.ErrNoDeadLetter)
 	}
 	healed.Store(true)
-	if n, err := messaging.Redrive(t.Context(), db.Admin, dead[0].MessageID); n != 1 || err != nil {
+	if n, err := operator(db).Redrive(t.Context(), messaging.DeadFilter{MessageIDs: []string{dead[0].MessageID}}, messaging.RedriveOptions{}); n != 1 || err != nil {
 		t.Fatalf("redrive: got %d, %v; want 1", n, err)
 	}
 	messagingtest.Wait(t, "the redriven message's effect", func() bool {
 		return count(t, db.Admin, `SELECT count(*) FROM public.effects WHERE n = 1`) == 1
 	})
-	if n, err := messaging.RedriveAll(t.Context(), db.Admin); n != 0 || err != nil {
+	if n, err := operator(db).Redrive(t.Context(), messaging.DeadFilter{}, messaging.RedriveOptions{}); n != 0 || err != nil {
 		t.Errorf("redrive all afterwards: got %d, %v; want 0", n, err)
 	}
 }

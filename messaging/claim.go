@@ -90,7 +90,8 @@ func newQueueTable(db *sqlx.DB, name, inbox string, l limits) *queueTable {
 		// A token left on a row that is due again belongs to a process that is gone:
 		// that counts as a crash, and after too many the message is dead.
 		suspectSQL: `
-			UPDATE ` + t + ` q SET due = clock_timestamp() + $2::interval, attempts = q.attempts + 1, token = $1,
+			UPDATE ` + t + ` q SET due = clock_timestamp() + CASE WHEN q.token IS NOT NULL AND q.crashes + 1 >= $3 THEN interval '0' ELSE $2 END,
+			       attempts = q.attempts + 1, token = $1,
 			       crashes = q.crashes + (q.token IS NOT NULL)::int,
 			       dead_reason = CASE WHEN q.token IS NOT NULL AND q.crashes + 1 >= $3 THEN
 			           format('its consumer was gone %s times while it had the message in hand', q.crashes + 1) END
@@ -291,6 +292,9 @@ func (t *queueTable) nack(ctx context.Context, c claimed, wait time.Duration, co
 	uncounted := 0
 	if !counts {
 		uncounted = 1
+	}
+	if reason != nil {
+		wait = 0 // the due time of a dead letter is when it died
 	}
 	text := shorten(cause.Error())
 	err := run(ctx, t.db, nil, t.nackSQL, c.row, c.token, wait, uncounted, text, reason)

@@ -1,11 +1,14 @@
 package messaging
 
 import (
+	"context"
 	"database/sql"
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/jmoiron/sqlx"
 )
@@ -39,9 +42,40 @@ func OpenDB(dsn, name string, size int) (*sqlx.DB, error) {
 	} {
 		cfg.RuntimeParams[key] = value
 	}
-	db := sqlx.NewDb(sql.OpenDB(connector{stdlib.GetConnector(*cfg)}), "pgx")
+	db := sqlx.NewDb(sql.OpenDB(connector{stdlib.GetConnector(*cfg, stdlib.OptionAfterConnect(registerTypes))}), "pgx")
 	db.SetMaxOpenConns(size)
 	db.SetMaxIdleConns(size)
 	db.SetConnMaxIdleTime(5 * time.Minute)
 	return db, nil
+}
+
+// registerTypes has lists of ids as text sent as uuid[] the short way. pgx itself
+// tries to, makes an error that shows the whole list, and sends them as text.
+func registerTypes(_ context.Context, c *pgx.Conn) error {
+	id := &pgtype.Type{Name: "uuid", OID: pgtype.UUIDOID, Codec: uuidCodec{}}
+	c.TypeMap().RegisterType(id)
+	c.TypeMap().RegisterType(&pgtype.Type{Name: "_uuid", OID: pgtype.UUIDArrayOID, Codec: &pgtype.ArrayCodec{ElementType: id}})
+	return nil
+}
+
+// uuidCodec is pgx's, and takes text as well.
+type uuidCodec struct{ pgtype.UUIDCodec }
+
+// PlanEncode returns how a value of value's type is sent.
+func (c uuidCodec) PlanEncode(m *pgtype.Map, oid uint32, format int16, value any) pgtype.EncodePlan {
+	if _, ok := value.(string); ok && format == pgtype.BinaryFormatCode {
+		return textAsUUID{}
+	}
+	return c.UUIDCodec.PlanEncode(m, oid, format, value)
+}
+
+type textAsUUID struct{}
+
+// Encode appends the sixteen bytes of a UUID as text.
+func (textAsUUID) Encode(value any, buf []byte) ([]byte, error) {
+	id, err := uuid.Parse(value.(string))
+	if err != nil {
+		return nil, fmt.Errorf("%q as a UUID: %w", value, err)
+	}
+	return append(buf, id[:]...), nil
 }

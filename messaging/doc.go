@@ -21,10 +21,10 @@
 //
 // A message that fails is tried again with exponential backoff and jitter and
 // holds up only its own order; after 8 attempts, or at once when it is hopeless
-// (Permanent), it is a dead letter: it stays in its place with the reason, and
-// can be redriven. A message whose consumer dies three times is one, too. A slow
-// handler delays nobody but its own queue's share of consumers. Ending a Bus
-// finishes what is in hand.
+// (Permanent), it is a dead letter: it stays in its place with the reason, to be
+// looked at, edited, redriven or discarded by an Operator. A message whose consumer
+// dies three times is one, too. A slow handler delays nobody but its own queue's
+// share of consumers. Ending a Bus finishes what is in hand.
 //
 // # Way of a message
 //
@@ -35,7 +35,9 @@
 // In code: Tx.Publish (tx.go) and its INSERT (outbox.go); relay.go; claim.go, the
 // SQL of a queue; transact.go and lease.go, the two ways of consuming;
 // subscriber.go, what Watermill sees; router.go, dispatch to handlers; inbox.go;
-// dead.go; migrate.go, tables and rights from each service's Spec.
+// dead.go, redrive.go and amend.go, what an operator does with dead letters;
+// migrate.go, tables and rights from each service's Spec; stock.go, for
+// watermill-sql's own Subscriber.
 //
 // # Rules behind it
 //
@@ -89,6 +91,19 @@
 // Operators see how queues and outboxes stand (Operator.Queues, inspect.go) and
 // every message about an order (Operator.Journey, journey.go). Neither costs a
 // message anything on its way, nor more the more has piled up.
+//
+// Dead letters. A dead row is outside every index that claims read; its due time is
+// when it died. Operators look at the dead a window of rows at a time and redrive
+// them in small transactions, in the order of sending, at a rate; an UPDATE of what
+// is still dead makes it harmless that two do so at once. Only the payload and its
+// schema version can be edited, never what a message is known by. A discarded
+// message leaves no row in an inbox, which tells what was handled, but a record in
+// messaging.actions with what a trace would tell. That record has hashes and sizes
+// of payloads, never a payload.
+//
+// Upgrades. Receivers are upgraded before senders. A replica that meets a kind or
+// a schema version newer than itself makes a dead letter of it, to be redriven when
+// it knows more.
 //
 // Inboxes are partitioned by message id: a UUID v7 begins with its time, so a day
 // is a range of ids, the key (message_id, consumer, run) is unique across days, and

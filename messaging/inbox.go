@@ -72,17 +72,18 @@ func (b *Bus) writeTrace(tx *Tx, queue string, list []traced) {
 	}
 	n := len(list)
 	var (
-		ids, kinds, correlations, producers, outcomes, ran = make([]string, n), make([]string, n), make([]string, n), make([]string, n), make([]string, n), make([]string, n)
-		lanes, orders, causations, notes                   = make([]*string, n), make([]*string, n), make([]*string, n), make([]*string, n)
-		payloads                                           = make([][]byte, n)
-		sent, started                                      = make([]time.Time, n), make([]time.Time, n)
-		attempts                                           = make([]int32, n)
+		ids, kinds, correlations, producers, outcomes = make([]string, n), make([]string, n), make([]string, n), make([]string, n), make([]string, n)
+		lanes, orders, causations, notes              = make([]*string, n), make([]*string, n), make([]*string, n), make([]*string, n)
+		payloads                                      = make([][]byte, n)
+		sent, started                                 = make([]time.Time, n), make([]time.Time, n)
+		ran                                           = make([]time.Duration, n)
+		attempts                                      = make([]int32, n)
 	)
 	for i, t := range list {
 		ids[i], kinds[i], correlations[i], producers[i], payloads[i] = t.ID, t.Kind, t.CorrelationID, t.Producer, t.Payload
 		lanes[i], orders[i], causations[i] = nullable(t.Lane), nullable(t.OrderID), nullable(t.CausationID)
 		sent[i], started[i], attempts[i] = t.OccurredAt, t.at, int32(t.Attempt)
-		ran[i] = fmt.Sprintf("%d microseconds", t.ran.Microseconds())
+		ran[i] = t.ran
 		outcomes[i] = "done"
 		if t.ignored != "" {
 			outcomes[i], notes[i] = "ignored", nullable(shorten(t.ignored))

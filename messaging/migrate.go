@@ -246,23 +246,37 @@ func (s Spec) declared() (string, error) {
 	return string(b), nil
 }
 
-// declaration is the SQL that makes what s owns and the rights on it.
+// declaration is the SQL that makes what s owns and the rights on it: no more
+// than its programs use, so that a mistake in one of them can't forge a message,
+// rewrite a trace or pass for a migration. A function is everybody's until that
+// is taken away. What is revoked from the role was granted by an earlier version.
 func declaration(s Spec) []string {
 	role := s.Role()
 	list := []string{
+		`REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA ` + s.Name + `, messaging FROM PUBLIC`,
 		`GRANT USAGE ON SCHEMA ` + s.Name + `, messaging TO ` + role,
 		`GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA ` + s.Name + ` TO ` + role,
 		`GRANT USAGE ON ALL SEQUENCES IN SCHEMA ` + s.Name + ` TO ` + role,
+		`GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA ` + s.Name + ` TO ` + role,
+		`REVOKE ALL ON ` + s.Name + `.goose_db_version FROM ` + role,
+		`REVOKE ALL ON SEQUENCE ` + s.Name + `.goose_db_version_id_seq FROM ` + role,
 		`GRANT SELECT ON messaging.services TO ` + role,
+		`GRANT EXECUTE ON FUNCTION messaging.shop_now() TO ` + role,
 	}
 	if !s.messages() {
 		return list
 	}
-	list = append(list, `GRANT SELECT ON messaging.routes, messaging.routes_version, messaging.events, messaging.queues TO `+role)
+	list = append(list,
+		`GRANT SELECT ON messaging.routes, messaging.routes_version, messaging.events, messaging.queues TO `+role,
+		`GRANT EXECUTE ON FUNCTION messaging.producer(), messaging.ensure_days(text, integer),
+			messaging.all_acknowledged(bigint, bigint), messaging.all_carried(bigint, bigint, bigint, bigint) TO `+role,
+		`REVOKE ALL ON FUNCTION messaging.make_days(text, integer) FROM `+role)
 	if len(s.Sends)+len(s.Speaks) > 0 {
 		list = append(list,
 			fmt.Sprintf(`SELECT messaging.ensure_outbox('%s')`, s.Name),
-			fmt.Sprintf(`GRANT SELECT, INSERT, UPDATE, DELETE ON messaging.outbox_%s TO %s`, s.Name, role))
+			fmt.Sprintf(`SELECT messaging.ensure_dead_index('%s')`, s.Name),
+			fmt.Sprintf(`REVOKE UPDATE ON messaging.outbox_%s FROM %s`, s.Name, role),
+			fmt.Sprintf(`GRANT SELECT, INSERT, DELETE, UPDATE (dead_reason) ON messaging.outbox_%s TO %s`, s.Name, role))
 	}
 	if len(s.Asks) > 0 {
 		list = append(list,
@@ -275,7 +289,6 @@ func declaration(s Spec) []string {
 			fmt.Sprintf(`SELECT messaging.ensure_days('log_%s')`, s.Name),
 			fmt.Sprintf(`GRANT SELECT, INSERT ON messaging.log_%s TO %s`, s.Name, role),
 			fmt.Sprintf(`GRANT USAGE ON SEQUENCE messaging.log_%s_id TO %s`, s.Name, role),
-			fmt.Sprintf(`GRANT EXECUTE ON FUNCTION messaging.ensure_days(text, integer) TO %s`, role),
 			fmt.Sprintf(`DELETE FROM messaging.events WHERE speaker = '%s' AND NOT kind = ANY('{%s}')`, s.Name, strings.Join(s.Speaks, ",")),
 			fmt.Sprintf(`INSERT INTO messaging.events (kind, speaker) SELECT unnest('{%s}'::text[]), '%s' ON CONFLICT DO NOTHING`, strings.Join(s.Speaks, ","), s.Name))
 	}
@@ -283,8 +296,8 @@ func declaration(s Spec) []string {
 		list = append(list,
 			fmt.Sprintf(`SELECT messaging.ensure_inbox('%s')`, s.Name),
 			fmt.Sprintf(`SELECT messaging.ensure_days('inbox_%s')`, s.Name),
-			fmt.Sprintf(`GRANT SELECT, INSERT, UPDATE, DELETE ON messaging.inbox_%s TO %s`, s.Name, role),
-			fmt.Sprintf(`GRANT EXECUTE ON FUNCTION messaging.ensure_days(text, integer) TO %s`, role))
+			fmt.Sprintf(`REVOKE UPDATE, DELETE ON messaging.inbox_%s FROM %s`, s.Name, role),
+			fmt.Sprintf(`GRANT SELECT, INSERT ON messaging.inbox_%s TO %s`, s.Name, role))
 	}
 	for _, q := range s.Queues {
 		list = append(list,

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -83,7 +84,7 @@ type columns struct {
 	causations   []*string
 	metadata     []*string
 	payloads     [][]byte
-	delays       []*string
+	delays       []*time.Duration
 }
 
 // add appends w, which is of kind topic unless its metadata says otherwise.
@@ -95,7 +96,8 @@ func (c *columns) add(topic string, w *message.Message) error {
 		return fmt.Errorf("message %s: payload of %d bytes, at most %d", w.UUID, len(w.Payload), MaxPayload)
 	}
 	kind, version, class := topic, 1, int(Standard)
-	var lane, order, correlation, causation, delay *string
+	var lane, order, correlation, causation *string
+	var delay *time.Duration
 	rest := map[string]string{}
 	for k, v := range w.Metadata {
 		var err error
@@ -118,8 +120,7 @@ func (c *columns) add(topic string, w *message.Message) error {
 		case keyDelay:
 			var d time.Duration
 			d, err = time.ParseDuration(v)
-			value = fmt.Sprintf("%d microseconds", d.Microseconds())
-			delay = &value
+			delay = &d
 		case keyOccurredAt, keyProducer, keyAttempt: // the database's to set
 		default:
 			rest[k] = v
@@ -178,15 +179,47 @@ func (s OutboxSchema) InsertQuery(topic string, msgs message.Messages) (sql.Quer
 			return sql.Query{}, err
 		}
 	}
+	insert := `
+			INSERT INTO messaging.` + quote("outbox_"+s.Service) + ` (message_id, kind, schema_version, lane, class, order_id, correlation_id, causation_id, metadata, payload, not_before)`
+	if len(msgs) <= fewRows {
+		return sql.Query{Query: insert + fewValues(len(msgs)), Args: c.byRow()}, nil
+	}
 	return sql.Query{
-		Query: `
-			INSERT INTO messaging.` + quote("outbox_"+s.Service) + ` (message_id, kind, schema_version, lane, class, order_id, correlation_id, causation_id, metadata, payload, not_before)
+		Query: insert + `
 			SELECT m.id, m.kind, m.version, m.lane, m.class, m.order_id, m.correlation_id, m.causation_id, m.metadata, m.payload, clock_timestamp() + m.delay
 			FROM unnest($1::uuid[], $2::text[], $3::int[], $4::text[], $5::smallint[], $6::uuid[], $7::text[], $8::uuid[], $9::jsonb[], $10::bytea[], $11::interval[])
 			     WITH ORDINALITY AS m (id, kind, version, lane, class, order_id, correlation_id, causation_id, metadata, payload, delay, n)
 			ORDER BY m.n`,
 		Args: []any{c.ids, c.kinds, c.versions, c.lanes, c.classes, c.orders, c.correlations, c.causations, c.metadata, c.payloads, c.delays},
 	}, nil
+}
+
+// fewRows is up to how many messages are written as a list of values, which the
+// server does a third faster than arrays of one or two.
+const fewRows = 3
+
+// fewValues is the list of values of n messages.
+func fewValues(n int) string {
+	var b strings.Builder
+	for i := range n {
+		separator := "\n\t\t\tVALUES"
+		if i > 0 {
+			separator = ","
+		}
+		fmt.Fprintf(&b, "%s ($%d::uuid, $%d, $%d::int, $%d, $%d::smallint, $%d::uuid, $%d, $%d::uuid, $%d::jsonb, $%d::bytea, clock_timestamp() + $%d::interval)",
+			separator, 11*i+1, 11*i+2, 11*i+3, 11*i+4, 11*i+5, 11*i+6, 11*i+7, 11*i+8, 11*i+9, 11*i+10, 11*i+11)
+	}
+	return b.String()
+}
+
+// byRow are the values of fewValues.
+func (c *columns) byRow() []any {
+	list := make([]any, 0, 11*len(c.ids))
+	for i := range c.ids {
+		list = append(list, c.ids[i], c.kinds[i], c.versions[i], c.lanes[i], c.classes[i], c.orders[i], c.correlations[i],
+			c.causations[i], c.metadata[i], c.payloads[i], c.delays[i])
+	}
+	return list
 }
 
 // SelectQuery selects nothing: an outbox has no subscribers.

@@ -166,7 +166,7 @@ func (r *relay) learn(ctx context.Context, db *sqlx.DB) error {
 func textArray(list []string) string {
 	quoted := make([]string, len(list))
 	for i, s := range list {
-		quoted[i] = "'" + strings.ReplaceAll(s, "'", "''") + "'"
+		quoted[i] = literal(s)
 	}
 	return "ARRAY[" + strings.Join(quoted, ", ") + "]::text[]"
 }

@@ -38,7 +38,7 @@ func TestRelayBuriesWhatNoQueueTakes(t *testing.T) {
 	if n := count(t, db.Admin, `SELECT count(*) FROM messaging.outbox_alpha WHERE dead_reason IS NOT NULL`); n != 2 {
 		t.Errorf("dead rows in the outbox: got %d, want 2", n)
 	}
-	dead, err := messaging.ListDead(t.Context(), db.Admin, 10)
+	dead, _, err := operator(db).DeadLetters(t.Context(), messaging.DeadFilter{}, "", 10)
 	if err != nil || len(dead) != 2 || dead[0].Queue != "outbox of alpha" {
 		t.Errorf("dead letters: got %+v, %v; want the two in the outbox of alpha", dead, err)
 	}

@@ -27,6 +27,7 @@ type Tx struct {
 	out      []Message      // to be written last, in one ordered INSERT
 	ignored  string         // why the message in hand was ignored, "" when it was not
 	queued   []write        // to be sent together with the commit
+	latest   map[string]int // the place in queued of the last write about an order
 	gathered map[string]int // where in queued the rows of a QueueRow stand, by query
 	index    int            // of the message in hand in its batch, -1 outside one
 	after    []func()       // to be done once it has committed
@@ -112,30 +113,51 @@ func (t *Tx) Publish(bodies ...Body) error {
 // its error is the commit's, or, of a batch, that of the message that queued it.
 // What is read in the same transaction doesn't see it yet.
 func (t *Tx) Queue(query string, args ...any) {
-	t.queued = append(t.queued, write{query: query, args: args, index: t.index})
+	t.queue(write{query: query, args: args, index: t.index})
 }
 
 // QueueRow queues one row of a write over rows: query takes an array per column,
-// as in INSERT … SELECT … FROM unnest($1::uuid[], $2::text[]). All rows that the
-// messages of a batch queue with the same query go to the server as one
-// statement, at the place of the first of them, in the order queued. So what a
-// row builds on, the row of its parent for example, is to be queued by QueueRow,
-// too. A column has the same Go type in every row, a pointer where it may be null.
+// as in INSERT … SELECT … FROM unnest($1::uuid[], $2::text[]). Rows that the
+// messages of a batch queue with the same query go to the server together, as one
+// statement, in the order queued. A row joins those before it unless something was
+// queued in between about the same order (by this message or another): what is
+// done to an order is done in the order queued. A column has the same Go type in
+// every row, a pointer where it may be null.
 func (t *Tx) QueueRow(query string, values ...any) {
+	about := t.about()
 	i, ok := t.gathered[query]
-	if !ok {
+	if !ok || i < t.latest[about] {
 		if t.gathered == nil {
 			t.gathered = map[string]int{}
 		}
-		i = len(t.queued)
+		i = t.queue(write{query: query, rows: &rows{}, index: t.index})
 		t.gathered[query] = i
-		t.queued = append(t.queued, write{query: query, rows: &rows{}, index: t.index})
 	}
+	t.latest[about] = i
 	w := &t.queued[i]
 	if w.index != t.index {
 		w.index = -1
 	}
 	w.rows.add(values)
+}
+
+// queue appends w to what goes with the commit and returns its place.
+func (t *Tx) queue(w write) int {
+	t.queued = append(t.queued, w)
+	if t.latest == nil {
+		t.latest = map[string]int{}
+	}
+	t.latest[t.about()] = len(t.queued) - 1
+	return len(t.queued) - 1
+}
+
+// about is whose writes keep their order: the order of the message in hand, or
+// what else its lane stands for.
+func (t *Tx) about() string {
+	if t.cause.OrderID != "" {
+		return t.cause.OrderID
+	}
+	return t.cause.Lane
 }
 
 // Ignore notes that the message in hand changed nothing because it is late,

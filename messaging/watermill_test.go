@@ -81,9 +81,9 @@ func (l lanes) Publish(topic string, msgs ...*message.Message) error {
 	return l.Publisher.Publish(topic, msgs...)
 }
 
-// topics is a Subscriber that makes its queues.
+// topics is a subscriber to queues that makes them.
 type topics struct {
-	*messaging.Subscriber
+	message.Subscriber
 	pubsub *pubsub
 	group  string
 }
@@ -126,30 +126,32 @@ func (s topics) Subscribe(ctx context.Context, topic string) (<-chan *message.Me
 	return s.Subscriber.Subscribe(ctx, s.queue(topic))
 }
 
-// TestWatermill runs the tests that Watermill has for every Pub/Sub, one by one,
-// those that apply to a queue: all but the one in which a new subscriber gets
-// what others have handled (a log's, not a queue's).
+// conformance are the tests that Watermill has for every Pub/Sub, those that
+// apply to a queue: all but the one in which a new subscriber gets what others
+// have handled (a log's, not a queue's).
+var conformance = map[string]func(*testing.T, tests.TestContext, tests.PubSubConstructor){
+	"PublishSubscribe":                  tests.TestPublishSubscribe,
+	"ConcurrentSubscribe":               tests.TestConcurrentSubscribe,
+	"ConcurrentSubscribeMultipleTopics": tests.TestConcurrentSubscribeMultipleTopics,
+	"ResendOnError":                     tests.TestResendOnError,
+	"NoAck":                             tests.TestNoAck,
+	"ContinueAfterSubscribeClose":       tests.TestContinueAfterSubscribeClose,
+	"ConcurrentClose":                   tests.TestConcurrentClose,
+	"ContinueAfterErrors":               tests.TestContinueAfterErrors,
+	"PublishSubscribeInOrder":           tests.TestPublishSubscribeInOrder,
+	"PublisherClose":                    tests.TestPublisherClose,
+	"Topic":                             tests.TestTopic,
+	"MessageCtx":                        tests.TestMessageCtx,
+	"SubscribeCtx":                      tests.TestSubscribeCtx,
+}
+
+// TestWatermill runs Watermill's tests one by one.
 func TestWatermill(t *testing.T) {
 	t.Parallel()
-	list := map[string]func(*testing.T, tests.TestContext, tests.PubSubConstructor){
-		"PublishSubscribe":                  tests.TestPublishSubscribe,
-		"ConcurrentSubscribe":               tests.TestConcurrentSubscribe,
-		"ConcurrentSubscribeMultipleTopics": tests.TestConcurrentSubscribeMultipleTopics,
-		"ResendOnError":                     tests.TestResendOnError,
-		"NoAck":                             tests.TestNoAck,
-		"ContinueAfterSubscribeClose":       tests.TestContinueAfterSubscribeClose,
-		"ConcurrentClose":                   tests.TestConcurrentClose,
-		"ContinueAfterErrors":               tests.TestContinueAfterErrors,
-		"PublishSubscribeInOrder":           tests.TestPublishSubscribeInOrder,
-		"PublisherClose":                    tests.TestPublisherClose,
-		"Topic":                             tests.TestTopic,
-		"MessageCtx":                        tests.TestMessageCtx,
-		"SubscribeCtx":                      tests.TestSubscribeCtx,
-	}
 	for _, c := range configurations {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			for name, f := range list {
+			for name, f := range conformance {
 				t.Run(name, func(t *testing.T) {
 					t.Parallel()
 					slot(t)

@@ -12,9 +12,9 @@ import (
 // insertNotification queues n; of an event that has one by that channel already,
 // nothing is written.
 func insertNotification(tx *messaging.Tx, n Notification) {
-	tx.Queue(`
+	tx.QueueRow(`
 		INSERT INTO notifications.notifications (id, message_id, channel, order_id, customer_id, kind, subject, body, occurred_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+		SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::text[], $9::timestamptz[])
 		ON CONFLICT (message_id, channel) DO NOTHING`,
 		n.ID, n.MessageID, n.Channel, n.OrderID, n.CustomerID, n.Kind, n.Subject, n.Body, n.OccurredAt)
 }

@@ -3,7 +3,6 @@ package orders
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -68,14 +67,14 @@ func (s *Service) place(ctx context.Context, caller, key string, req placeReques
 	}
 	a := answer{Key: key, Fingerprint: fingerprint}
 	placed, err := s.tryPlace(ctx, caller, req, a)
-	if errors.Is(err, errKeyTaken) {
+	if keyTaken(err) {
 		// The other one's answer is stored now: the second look sees it.
 		placed, err = s.tryPlace(ctx, caller, req, a)
 	}
 	return placed, err
 }
 
-// tryPlace is place in one transaction. It returns errKeyTaken when another one
+// tryPlace is place in one transaction. Its error is keyTaken when another one
 // with the same key has committed since it looked.
 func (s *Service) tryPlace(ctx context.Context, caller string, req placeRequest, a answer) (answer, error) {
 	err := s.bus.InTx(ctx, func(ctx context.Context, tx *messaging.Tx) error {
@@ -105,9 +104,7 @@ func (s *Service) tryPlace(ctx context.Context, caller string, req placeRequest,
 		if err != nil {
 			return fmt.Errorf("encode order %s: %w", o.ID, err)
 		}
-		if err := insertOrder(ctx, tx, o, *step.Entry, a); err != nil {
-			return err
-		}
+		insertOrder(tx, o, *step.Entry, a)
 		return tx.Publish(inClass(step.Sends, o.Class)...)
 	})
 	if err != nil {
@@ -263,9 +260,12 @@ func (s *Service) await(ctx context.Context, caller string, a answer, wait time.
 	if a.Body, err = json.Marshal(d); err != nil {
 		return answer{}, fmt.Errorf("encode order %s: %w", a.OrderID, err)
 	}
-	err = s.bus.InTx(ctx, func(ctx context.Context, tx *messaging.Tx) error { return updateAnswer(ctx, tx, caller, a) })
+	err = s.bus.InTx(ctx, func(_ context.Context, tx *messaging.Tx) error {
+		updateAnswer(tx, caller, a)
+		return nil
+	})
 	if err != nil {
-		return answer{}, err
+		return answer{}, fmt.Errorf("update the answer about order %s: %w", a.OrderID, err)
 	}
 	return a, nil
 }

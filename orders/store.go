@@ -18,10 +18,6 @@ import (
 // ErrNotFound says that there is no such order, or that it is another customer's.
 var ErrNotFound = errors.New("no such order")
 
-// errKeyTaken says that another request with the same Idempotency-Key has
-// committed since we looked.
-var errKeyTaken = errors.New("the idempotency key was used in the meantime")
-
 // lockedOrder is an order's row, locked, with the shop's time.
 type lockedOrder struct {
 	Order
@@ -98,24 +94,30 @@ func lockDueOrders(ctx context.Context, tx *messaging.Tx, limit int) ([]lockedOr
 }
 
 // updateOrder queues what step changes in the order's row, and its history row.
-// The row is locked.
+// The row is locked. Of several steps in one statement the last is how it stands.
 func updateOrder(tx *messaging.Tx, step Step) {
 	o := step.Order
-	update := `
-		UPDATE orders.orders
-		   SET status = $2, reason_code = $3, version = $4, ends_as = $5, attempt = $6, capture_id = $7, payment_token = $8,
-		       declines = $9, awaits_release = $10, awaits_void = $11, tracking = $12, deadline = $13, changed_at = $14
-		 WHERE id = $1`
-	args := []any{o.ID, o.Status, o.ReasonCode, o.Version, o.EndsAs, o.Attempt, o.CaptureID, o.PaymentToken,
-		o.Declines, o.AwaitsRelease, o.AwaitsVoid, o.Tracking, o.Deadline, o.ChangedAt}
+	tx.QueueRow(`
+		UPDATE orders.orders o
+		   SET status = c.status, reason_code = c.reason_code, version = c.version, ends_as = c.ends_as, attempt = c.attempt,
+		       capture_id = c.capture_id, payment_token = c.payment_token, declines = c.declines, awaits_release = c.awaits_release,
+		       awaits_void = c.awaits_void, tracking = c.tracking, deadline = c.deadline, changed_at = c.changed_at
+		  FROM (SELECT DISTINCT ON (id) *
+		          FROM unnest($1::uuid[], $2::text[], $3::text[], $4::integer[], $5::text[], $6::integer[], $7::uuid[], $8::text[],
+		                      $9::integer[], $10::boolean[], $11::boolean[], $12::text[], $13::timestamptz[], $14::timestamptz[])
+		               WITH ORDINALITY AS c (id, status, reason_code, version, ends_as, attempt, capture_id, payment_token,
+		                      declines, awaits_release, awaits_void, tracking, deadline, changed_at, n)
+		         ORDER BY id, n DESC) c
+		 WHERE o.id = c.id`,
+		o.ID, string(o.Status), o.ReasonCode, o.Version, string(o.EndsAs), o.Attempt, o.CaptureID, o.PaymentToken,
+		o.Declines, o.AwaitsRelease, o.AwaitsVoid, o.Tracking, o.Deadline, o.ChangedAt)
 	if e := step.Entry; e != nil {
-		update = `
-		WITH updated AS (` + update + `)
+		tx.QueueRow(`
 		INSERT INTO orders.history (order_id, version, from_status, status, trigger, reason_code, note, at)
-		VALUES ($1, $4, $15, $2, $16, $3, $17, $14)`
-		args = append(args, e.From, e.Trigger, e.Note)
+		SELECT *
+		  FROM unnest($1::uuid[], $2::integer[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::timestamptz[])`,
+			o.ID, o.Version, string(e.From), string(o.Status), e.Trigger, o.ReasonCode, e.Note, o.ChangedAt)
 	}
-	tx.Queue(update, args...)
 }
 
 // product is what orders knows of a product.
@@ -159,16 +161,16 @@ func openOrder(ctx context.Context, tx *messaging.Tx, caller, key string, skus [
 	return op, nil
 }
 
-// insertOrder writes a new order with its lines, its first history row and the
-// answer to its Idempotency-Key, in one statement. It returns errKeyTaken when
-// the key has an answer already.
-func insertOrder(ctx context.Context, tx *messaging.Tx, o Order, e Entry, a answer) error {
+// insertOrder queues a new order with its lines, its first history row and the
+// answer to its Idempotency-Key, in one statement. The commit's error is keyTaken
+// when the key has an answer already.
+func insertOrder(tx *messaging.Tx, o Order, e Entry, a answer) {
 	n := len(o.Lines)
 	skus, names, quantities, prices := make([]string, n), make([]string, n), make([]int32, n), make([]int64, n)
 	for i, l := range o.Lines {
 		skus[i], names[i], quantities[i], prices[i] = l.SKU, l.Name, int32(l.Quantity), l.UnitPriceMinor
 	}
-	_, err := tx.ExecContext(ctx, `
+	tx.Queue(`
 		WITH inserted AS (
 			INSERT INTO orders.orders (id, customer_id, customer_name, customer_email, customer_address, note, class, currency, total_minor,
 			       status, reason_code, version, ends_as, reservation_id, payment_id, attempt, capture_id, payment_token, declines,
@@ -187,27 +189,22 @@ func insertOrder(ctx context.Context, tx *messaging.Tx, o Order, e Entry, a answ
 		o.ID, o.CustomerID, o.CustomerName, o.CustomerEmail, o.CustomerAddress, o.Note, o.Class, o.Currency, o.TotalMinor,
 		o.Status, o.ReasonCode, o.Version, o.ReservationID, o.PaymentID, o.CaptureID, o.PaymentToken, o.Deadline, o.CreatedAt,
 		skus, names, quantities, prices, e.Trigger, a.Key, a.Fingerprint, a.Status, a.Body)
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) && pg.Code == "23505" && pg.ConstraintName == "idempotency_keys_pkey" {
-		return errKeyTaken
-	}
-	if err != nil {
-		return fmt.Errorf("insert order %s: %w", o.ID, err)
-	}
-	return nil
 }
 
-// updateAnswer replaces what is answered to the caller's key from now on.
-func updateAnswer(ctx context.Context, tx *messaging.Tx, caller string, a answer) error {
-	_, err := tx.ExecContext(ctx, `
+// keyTaken reports whether err is insertOrder's: another request with the same
+// Idempotency-Key has committed since we looked.
+func keyTaken(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == "23505" && pg.ConstraintName == "idempotency_keys_pkey"
+}
+
+// updateAnswer queues that the caller's key is answered otherwise from now on.
+func updateAnswer(tx *messaging.Tx, caller string, a answer) {
+	tx.Queue(`
 		UPDATE orders.idempotency_keys
 		   SET status = $3, body = $4
 		 WHERE caller = $1
 		   AND key = $2`, caller, a.Key, a.Status, a.Body)
-	if err != nil {
-		return fmt.Errorf("update the answer about order %s: %w", a.OrderID, err)
-	}
-	return nil
 }
 
 // upsertProduct queues what m says of a product, unless something newer is known.

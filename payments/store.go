@@ -19,19 +19,25 @@ type store struct{ db *sqlx.DB }
 // openPayment returns the payment of c, locked; it makes it when there is none.
 func (s store) openPayment(ctx context.Context, tx *messaging.Tx, c contracts.AuthorizePayment) (Payment, error) {
 	// DO UPDATE also when nothing changes: only an updated row is locked and returned.
-	var p Payment
+	var p struct {
+		Payment
+		Inserted bool `db:"inserted"`
+	}
 	err := tx.GetContext(ctx, &p, `
 		INSERT INTO payments.payments AS p (id, order_id, customer_id, currency)
 		VALUES ($1, $2, $3, $4)
 		ON CONFLICT (id) DO UPDATE
 		SET customer_id = COALESCE(p.customer_id, EXCLUDED.customer_id),
 			currency = COALESCE(p.currency, EXCLUDED.currency)
-		RETURNING id, order_id, customer_id, currency, voided_through`,
+		RETURNING id, order_id, customer_id, currency, voided_through, xmax = 0 AS inserted`,
 		c.PaymentID, c.OrderID, c.CustomerID, c.Currency)
 	if err != nil {
-		return p, fmt.Errorf("open payment %s: %w", c.PaymentID, err)
+		return p.Payment, fmt.Errorf("open payment %s: %w", c.PaymentID, err)
 	}
-	return s.withAttempts(ctx, tx, p)
+	if p.Inserted { // as most are: it has no attempts yet
+		return p.Payment, nil
+	}
+	return s.withAttempts(ctx, tx, p.Payment)
 }
 
 // closePayment returns the payment of c, locked, with c's attempt and those before

@@ -1,19 +1,14 @@
 package contracts_test
 
 import (
-	"bytes"
-	"encoding/json"
 	"go/ast"
 	"go/parser"
 	"go/token"
-	"os"
 	"path/filepath"
 	"reflect"
 	"regexp"
 	"strings"
 	"testing"
-
-	"github.com/go-playground/validator/v10"
 
 	"example.com/orderflow/messaging/contracts"
 )
@@ -31,70 +26,6 @@ func TestKindsAreUniqueAndOfOneForm(t *testing.T) {
 			t.Errorf("kind %q stands twice in All", m.Kind())
 		}
 		seen[m.Kind()] = true
-	}
-}
-
-// A golden payload is what some process has written once: it must be readable by
-// today's type, be valid, and be what today's type writes.
-func TestGoldenPayloads(t *testing.T) {
-	t.Parallel()
-	validate := validator.New(validator.WithRequiredStructEnabled())
-	for _, m := range contracts.All() {
-		t.Run(m.Kind(), func(t *testing.T) {
-			t.Parallel()
-			golden, err := os.ReadFile(filepath.Join("testdata", m.Kind()+".json"))
-			if err != nil {
-				t.Fatalf("read the golden payload: %v", err)
-			}
-			body := reflect.New(reflect.TypeOf(m))
-			d := json.NewDecoder(bytes.NewReader(golden))
-			d.DisallowUnknownFields()
-			if err := d.Decode(body.Interface()); err != nil {
-				t.Fatalf("decode the golden payload: %v", err)
-			}
-			if d.More() {
-				t.Error("something follows the golden payload")
-			}
-			if err := validate.Struct(body.Interface()); err != nil {
-				t.Errorf("the golden payload is not valid: %v", err)
-			}
-			again, err := json.Marshal(body.Interface())
-			if err != nil {
-				t.Fatalf("encode again: %v", err)
-			}
-			if want, got := value(t, golden), value(t, again); !reflect.DeepEqual(got, want) {
-				t.Errorf("got %s, want %s", again, golden)
-			}
-		})
-	}
-}
-
-// value is what JSON means, numbers as written.
-func value(t *testing.T, body []byte) any {
-	t.Helper()
-	var v any
-	d := json.NewDecoder(bytes.NewReader(body))
-	d.UseNumber()
-	if err := d.Decode(&v); err != nil {
-		t.Fatalf("decode %s: %v", body, err)
-	}
-	return v
-}
-
-func TestEveryGoldenPayloadHasAKind(t *testing.T) {
-	t.Parallel()
-	files, err := os.ReadDir("testdata")
-	if err != nil {
-		t.Fatalf("read testdata: %v", err)
-	}
-	known := map[string]bool{}
-	for _, m := range contracts.All() {
-		known[m.Kind()+".json"] = true
-	}
-	for _, f := range files {
-		if !known[f.Name()] {
-			t.Errorf("testdata/%s: no such kind", f.Name())
-		}
 	}
 }
 

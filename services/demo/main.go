@@ -66,6 +66,7 @@ func main() {
 
 // run runs everything until ctx ends.
 func run(ctx context.Context, f flags, cfg config, log *slog.Logger, started time.Time) (err error) {
+	boot.SpareCollector()
 	server, err := postgres.Start(ctx, postgres.Config{URL: f.DatabaseURL, Data: f.Data, Fresh: f.Fresh, Log: log})
 	if err != nil {
 		return err

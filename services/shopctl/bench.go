@@ -39,6 +39,7 @@ func partNames() string { return strings.Join(bench.Parts(), ", ") }
 
 // Run measures and prints the figures. Progress goes to standard error.
 func (c benchCommand) Run(ctx context.Context) error {
+	boot.SpareCollector() // as a service has it: the messaging layer runs in here
 	report, err := bench.Run(ctx, bench.Config{
 		Quick: c.Quick, Only: c.Only, Rounds: c.Rounds, Profile: c.Profile, Progress: os.Stderr,
 		Log: boot.NewLog(boot.LogConfig{Level: slog.LevelWarn, Format: "text"}),

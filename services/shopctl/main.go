@@ -22,7 +22,7 @@ import (
 // commands is the command line.
 type commands struct {
 	Migrate migrateCommand `cmd:"" help:"Bring the database to what the services need: schemas, roles, queues, rights."`
-	Dead    deadCommand    `cmd:"" help:"Messages that were given up."`
+	Dead    deadCommand    `cmd:"" help:"Messages that were given up: look at them, mend them, have them handled again."`
 	Queues  queuesCommand  `cmd:"" help:"How every queue and outbox stands: depth, age, rates, dead."`
 	Journey journeyCommand `cmd:"" help:"Every message about an order: when, how long, what became of it."`
 	Load    loadCommand    `cmd:"" help:"Place orders and measure how long they take."`
@@ -47,12 +47,19 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	var c commands
-	k := kong.Parse(&c, kong.Name("shopctl"), kong.Description("The operator's tool of the shop."), kong.UsageOnError(),
-		kong.Vars{"parts": partNames()},
-		kong.BindTo(ctx, (*context.Context)(nil)),
-		kong.Bind(boot.NewLog(boot.LogConfig{Level: slog.LevelInfo, Format: "text"})))
+	k := kong.Parse(&c, options(ctx, streams{in: os.Stdin, out: os.Stdout, err: os.Stderr})...)
 	if err := k.Run(); err != nil {
 		fmt.Fprintln(os.Stderr, "shopctl:", err)
 		os.Exit(1)
+	}
+}
+
+// options are what the command line is made of besides commands.
+func options(ctx context.Context, s streams) []kong.Option {
+	return []kong.Option{
+		kong.Name("shopctl"), kong.Description("The operator's tool of the shop."), kong.UsageOnError(),
+		kong.Vars{"parts": partNames()},
+		kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.Bind(s, boot.NewLog(boot.LogConfig{Level: slog.LevelInfo, Format: "text"})),
 	}
 }

@@ -176,6 +176,8 @@ func onReserve(_ context.Context, tx *messaging.Tx, m reserveStock) error {
 			UPDATE inventory.stock s SET available = available - taken.quantity, reserved = reserved + taken.quantity
 			FROM (SELECT sku, sum(quantity) AS quantity FROM unnest($1::text[], $2::int[]) AS line (sku, quantity) GROUP BY sku) taken
 			WHERE s.sku = taken.sku AND s.available >= taken.quantity`, i.SKU, i.Quantity)
+	}
+	for _, i := range m.Items {
 		tx.QueueRow(`
 			INSERT INTO inventory.reservations (order_id, sku, qty)
 			SELECT * FROM unnest($1::bigint[], $2::text[], $3::int[])`, m.ID, i.SKU, i.Quantity)

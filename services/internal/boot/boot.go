@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -59,11 +60,22 @@ type Service interface {
 // Build makes the service on its database and bus.
 type Build func(*sqlx.DB, *messaging.Bus, *slog.Logger) (Service, error)
 
+// SpareCollector lets the heap grow to five times what is in use before it is
+// collected, unless GOGC says otherwise. A service uses a few MB: so this costs
+// some tens of MB and spares four of five collections, which under load are a
+// sixth of a service's work.
+func SpareCollector() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(400)
+	}
+}
+
 // Main loads the settings C, runs run until SIGINT or SIGTERM, and ends the
 // process: 0 after an orderly end, 1 after an error, which is logged.
 func Main[C any](name string, run func(context.Context, C, *slog.Logger) error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	SpareCollector()
 	cfg, log, err := Load[C]()
 	if err == nil {
 		err = run(ctx, cfg, log)

@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"sync"
 )
 
@@ -34,6 +35,7 @@ func main() {
 }
 
 func run(ctx context.Context) (err error) {
+	debug.SetGCPercent(400) // as ours has it
 	starts := map[string]func(context.Context, string) (contender, error){"stock": startStock, "river": startRiver, "dbos": startDBOS}
 	if len(os.Args) != 2 || starts[os.Args[1]] == nil {
 		return errors.New("say which: stock, river or dbos")

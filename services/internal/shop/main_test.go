@@ -1,0 +1,9 @@
+package shop_test
+
+import (
+	"testing"
+
+	"example.com/orderflow/messaging/messagingtest"
+)
+
+func TestMain(m *testing.M) { messagingtest.Main(m) }

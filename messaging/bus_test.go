@@ -80,7 +80,7 @@ func TestNothingIsSentWithoutCommit(t *testing.T) {
 
 // One culprit in a batch: its neighbours' effects happen once, its own not at
 // all, and it ends as one dead letter after its attempts.
-func TestOnlyTheCulpritFails(t *testing.T) {
+func TestC8OnlyTheCulpritFails(t *testing.T) {
 	t.Parallel()
 	for _, how := range []string{"error", "panic", "sql", "dropped sql", "permanent"} {
 		t.Run(how, func(t *testing.T) {
@@ -149,7 +149,7 @@ func quick(c *messaging.Config) {
 	messaging.SetLimits(c, func(l *messaging.Limits) { l.Backoff = func(int) time.Duration { return 5 * time.Millisecond } })
 }
 
-func TestADeadLetterIsRedrivenInItsPlace(t *testing.T) {
+func TestC11ADeadLetterIsRedrivenInItsPlace(t *testing.T) {
 	t.Parallel()
 	db := newDB(t)
 	b := db.NewBus(t, beta(t), quick)
@@ -188,7 +188,7 @@ func TestADeadLetterIsRedrivenInItsPlace(t *testing.T) {
 
 // The messages of one order are handled in the order sent, one at a time, while
 // some of them fail and others of other orders overtake.
-func TestALaneKeepsItsOrder(t *testing.T) {
+func TestC5C9ALaneKeepsItsOrder(t *testing.T) {
 	t.Parallel()
 	db := newDB(t)
 	b := db.NewBus(t, beta(t), quick, func(c *messaging.Config) { c.Consumers = 4 })
@@ -217,7 +217,7 @@ func TestALaneKeepsItsOrder(t *testing.T) {
 	}
 }
 
-func TestIgnoredMessagesAreTracedAsSuch(t *testing.T) {
+func TestC14IgnoredMessagesAreTracedAsSuch(t *testing.T) {
 	t.Parallel()
 	db := newDB(t)
 	b := db.NewBus(t, beta(t))
@@ -264,7 +264,7 @@ func TestPayloadsThatCannotBeReadDieAtOnce(t *testing.T) {
 	}
 }
 
-func TestADelayedMessageWaits(t *testing.T) {
+func TestC4C5ADelayedMessageWaits(t *testing.T) {
 	t.Parallel()
 	db := newDB(t)
 	a, b := bus(t, db, alpha(t)), bus(t, db, beta(t))

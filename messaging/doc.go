@@ -82,16 +82,6 @@
 // disk: what a crash of the server takes back of them took nothing else with it.
 // The commit of an effect always waits.
 //
-// Requests (Ask and Answer, request.go) are commands whose sender waits. They say
-// how long, and one that comes too late is acknowledged unanswered. The answer is a
-// row in the asker's table of replies, written in the acknowledging transaction and
-// fetched by the process whose own bell it rings; what nobody fetches is swept
-// after a minute. Who asks nothing looks for nothing.
-//
-// Operators see how queues and outboxes stand (Operator.Queues, inspect.go) and
-// every message about an order (Operator.Journey, journey.go). Neither costs a
-// message anything on its way, nor more the more has piled up.
-//
 // Dead letters. A dead row is outside every index that claims read; its due time is
 // when it died. Operators look at the dead a window of rows at a time and redrive
 // them in small transactions, in the order of sending, at a rate; an UPDATE of what
@@ -104,6 +94,16 @@
 // Upgrades. Receivers are upgraded before senders. A replica that meets a kind or
 // a schema version newer than itself makes a dead letter of it, to be redriven when
 // it knows more.
+//
+// Requests (Ask and Answer, request.go) are commands whose sender waits. They say
+// how long, and one that comes too late is acknowledged unanswered. The answer is a
+// row in the asker's table of replies, written in the acknowledging transaction and
+// fetched by the process whose own bell it rings; what nobody fetches is swept
+// after a minute. Who asks nothing looks for nothing.
+//
+// Operators see how queues and outboxes stand (Operator.Queues, inspect.go) and
+// every message about an order (Operator.Journey, journey.go). Neither costs a
+// message anything on its way, nor more the more has piled up.
 //
 // Inboxes are partitioned by message id: a UUID v7 begins with its time, so a day
 // is a range of ids, the key (message_id, consumer, run) is unique across days, and

@@ -2,7 +2,6 @@ package messaging_test
 
 import (
 	"context"
-	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -81,22 +80,6 @@ func send(t *testing.T, b *messaging.Bus, bodies ...messaging.Body) {
 	if err := b.InTx(t.Context(), func(_ context.Context, tx *messaging.Tx) error { return tx.Publish(bodies...) }); err != nil {
 		t.Fatalf("publish: %v", err)
 	}
-}
-
-// start runs b until end is called, or t ends.
-func start(t *testing.T, b *messaging.Bus) (end func()) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- b.Run(ctx) }()
-	end = sync.OnceFunc(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("run the bus: %v", err)
-		}
-	})
-	t.Cleanup(end)
-	return end
 }
 
 // The rule: receivers are upgraded before senders. Then nothing dies, with

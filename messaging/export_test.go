@@ -47,3 +47,6 @@ func Statements(ctx context.Context, b *Bus, queue string) (map[string]string, e
 	all["move"] = b.relay.moveSQL
 	return all, err
 }
+
+// LockRelaySQL is how the relays of a service wait for each other.
+const LockRelaySQL = lockRelaySQL

@@ -15,7 +15,7 @@ import (
 
 // C4: a plan that was made while the tables were empty must serve a backlog, so
 // no plan reads a table through, and none joins one without an index condition.
-func TestPlansOfEmptyTablesServeABacklog(t *testing.T) {
+func TestC4PlansOfEmptyTablesServeABacklog(t *testing.T) {
 	t.Parallel()
 	db := newDB(t)
 	for _, table := range []string{"queue_beta", "inbox_beta", "outbox_beta"} {
@@ -123,7 +123,7 @@ func TestRowsLeftOpen(t *testing.T) {
 
 // C7, C10: messages that are slow, each by itself, are nobody's crash: what can't
 // be begun in time is given back.
-func TestSlowHandlersOutliveNoLease(t *testing.T) {
+func TestC7C10SlowHandlersOutliveNoLease(t *testing.T) {
 	t.Parallel()
 	db := newDB(t)
 	b := db.NewBus(t, beta(t), quick, func(c *messaging.Config) {
@@ -149,7 +149,7 @@ func TestSlowHandlersOutliveNoLease(t *testing.T) {
 }
 
 // C9: a connection that ends without a word from the server costs no attempt.
-func TestALostConnectionDoesNotCount(t *testing.T) {
+func TestC9ALostConnectionDoesNotCount(t *testing.T) {
 	t.Parallel()
 	cluster := messagingtest.NewCluster(t)
 	db := cluster.NewDB(t, beta(t))
@@ -233,7 +233,7 @@ func TestOddReasonsAndMetadata(t *testing.T) {
 
 // C2: a lane that is too long for an index is found by the queue, not by the
 // outbox; it stops nobody.
-func TestRelayBuriesATooLongLane(t *testing.T) {
+func TestC2RelayBuriesATooLongLane(t *testing.T) {
 	t.Parallel()
 	db := newDB(t)
 	a := bus(t, db, alpha(t))
@@ -264,7 +264,7 @@ func (l laned) Lane() string { return l.lane }
 
 // C3: a subscriber that is migrated by itself gets its copies, and its speaker's
 // relay isn't stopped by a queue that it may not write.
-func TestASubscriberMigratedAlone(t *testing.T) {
+func TestC3ASubscriberMigratedAlone(t *testing.T) {
 	t.Parallel()
 	db := newDB(t)
 	a := bus(t, db, alpha(t))
@@ -286,7 +286,7 @@ func TestASubscriberMigratedAlone(t *testing.T) {
 }
 
 // C2: a batch that takes longer than a statement may is carried in smaller ones.
-func TestRelayCarriesLessWhenItIsSlow(t *testing.T) {
+func TestC2RelayCarriesLessWhenItIsSlow(t *testing.T) {
 	t.Parallel()
 	db := newDB(t)
 	_, err := db.Admin.Exec(`
@@ -314,7 +314,7 @@ func TestRelayCarriesLessWhenItIsSlow(t *testing.T) {
 }
 
 // C20: a service that only listens has its day partitions, too.
-func TestDaysOfAListener(t *testing.T) {
+func TestC20DaysOfAListener(t *testing.T) {
 	t.Parallel()
 	db := newDB(t)
 	const partitions = `SELECT count(*) FROM pg_inherits WHERE inhparent = 'messaging.inbox_delta'::regclass`

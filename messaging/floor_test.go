@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-func TestFloor(t *testing.T) {
+func TestC2Floor(t *testing.T) {
 	t.Parallel()
 	var f floor
 	start := time.Unix(1000, 0)

@@ -3,7 +3,9 @@ package messaging_test
 import (
 	"context"
 	"embed"
+	"fmt"
 	"io/fs"
+	"os"
 	"testing"
 
 	"github.com/google/uuid"
@@ -15,6 +17,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if script := os.Getenv(victimVariable); script != "" {
+		fmt.Fprintln(os.Stderr, "a victim ended by itself:", beVictim(script))
+		os.Exit(1)
+	}
 	// Watermill's own tests leave these behind.
 	messagingtest.Main(m,
 		goleak.IgnoreAnyFunction("github.com/ThreeDotsLabs/watermill/pubsub/tests.TestReconnect.func2"),
@@ -28,11 +34,12 @@ func TestMain(m *testing.M) {
 //go:embed testdata/migrations/*.sql
 var testdata embed.FS
 
-func migrations(t testing.TB) fs.FS {
-	t.Helper()
-	sub, err := fs.Sub(testdata, "testdata")
+func migrations(testing.TB) fs.FS { return mustSub(testdata, "testdata") }
+
+func mustSub(all fs.FS, dir string) fs.FS {
+	sub, err := fs.Sub(all, dir)
 	if err != nil {
-		t.Fatal(err)
+		panic(err)
 	}
 	return sub
 }
@@ -79,13 +86,18 @@ func delta(t testing.TB) messaging.Spec {
 func newDB(t testing.TB) *messagingtest.DB {
 	t.Helper()
 	db := messagingtest.NewDB(t, alpha(t), beta(t), gamma(t), delta(t))
-	_, err := db.Admin.Exec(`
+	makeEffects(t, db.Admin)
+	return db
+}
+
+func makeEffects(t testing.TB, admin *sqlx.DB) {
+	t.Helper()
+	_, err := admin.Exec(`
 		CREATE TABLE public.effects (id bigint GENERATED ALWAYS AS IDENTITY, who text NOT NULL, n integer NOT NULL, lane text, attempt integer, at timestamptz NOT NULL DEFAULT clock_timestamp());
 		GRANT ALL ON public.effects TO PUBLIC; GRANT USAGE ON SCHEMA public TO PUBLIC`)
 	if err != nil {
 		t.Fatalf("make the table of effects: %v", err)
 	}
-	return db
 }
 
 func effect(_ context.Context, tx *messaging.Tx, who string, b body) error {

@@ -29,9 +29,14 @@ func (b *Bus) preload(ctx context.Context, tx *Tx, queue string, list []claimed)
 	if f == nil || len(fresh) == 0 {
 		return nil
 	}
+	started := time.Now()
 	err := runPreload(ctx, tx, f, fresh)
 	if err == nil {
 		err = tx.healthy()
+	}
+	// The server ends what idles for so long, and then it looks like a lost connection.
+	if err != nil && time.Since(started) > b.cfg.limits.alone {
+		err = errors.Join(errHandlerTimeout, err)
 	}
 	if err != nil {
 		return fmt.Errorf("preload for queue %s: %w", queue, err)

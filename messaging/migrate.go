@@ -274,7 +274,6 @@ func declaration(s Spec) []string {
 	if len(s.Sends)+len(s.Speaks) > 0 {
 		list = append(list,
 			fmt.Sprintf(`SELECT messaging.ensure_outbox('%s')`, s.Name),
-			fmt.Sprintf(`SELECT messaging.ensure_dead_index('%s')`, s.Name),
 			fmt.Sprintf(`REVOKE UPDATE ON messaging.outbox_%s FROM %s`, s.Name, role),
 			fmt.Sprintf(`GRANT SELECT, INSERT, DELETE, UPDATE (dead_reason) ON messaging.outbox_%s TO %s`, s.Name, role))
 	}

@@ -73,8 +73,8 @@ func halve(_ context.Context, _ *messaging.Tx, q question) (half, error) {
 	return half{N: q.N, Half: q.N / 2}, nil
 }
 
-// within is a context that ends after d, and with the test.
-func within(t testing.TB, d time.Duration) context.Context {
+// limited is a context that ends after d, and with the test.
+func limited(t testing.TB, d time.Duration) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	t.Cleanup(cancel)
 	return ctx
@@ -106,7 +106,7 @@ func TestAskIsAnswered(t *testing.T) {
 		return halve(ctx, tx, q)
 	})
 	a := running(t, db, asker(t))
-	ctx := messaging.WithCorrelation(within(t, 20*time.Second), "request-1")
+	ctx := messaging.WithCorrelation(limited(t, 20*time.Second), "request-1")
 	for n := range 5 {
 		begun := time.Now()
 		got, err := messaging.Ask(ctx, a, question{N: 2 * n})
@@ -150,13 +150,13 @@ func TestRefusals(t *testing.T) {
 		{question{N: -1}, "payload of oracle.question is not valid"},
 		{question{N: 1, Do: "too much"}, "at most 1048576"},
 	} {
-		_, err := messaging.Ask(within(t, 20*time.Second), a, tt.q)
+		_, err := messaging.Ask(limited(t, 20*time.Second), a, tt.q)
 		var refused *messaging.Refused
 		if !errors.As(err, &refused) || !strings.Contains(refused.Reason, tt.reason) {
 			t.Errorf("%+v: got %v, want a refusal with %q", tt.q, err, tt.reason)
 		}
 	}
-	if _, err := messaging.Ask(within(t, 20*time.Second), a, question{Do: "invalid"}); err == nil || !strings.Contains(err.Error(), "not valid") {
+	if _, err := messaging.Ask(limited(t, 20*time.Second), a, question{Do: "invalid"}); err == nil || !strings.Contains(err.Error(), "not valid") {
 		t.Errorf("invalid answer: got %v, want an error that says so", err)
 	}
 	wantNothingLeft(t, db)
@@ -184,7 +184,7 @@ func TestARefusalAmongOthers(t *testing.T) {
 			if n%3 == 1 {
 				q.Do = "refuse"
 			}
-			got, err := messaging.Ask(within(t, 20*time.Second), a, q)
+			got, err := messaging.Ask(limited(t, 20*time.Second), a, q)
 			var refused *messaging.Refused
 			switch {
 			case q.Do != "" && errors.As(err, &refused):
@@ -232,13 +232,13 @@ func TestFailingAnswers(t *testing.T) {
 		return halve(ctx, tx, q)
 	}, quick)
 	a := running(t, db, asker(t))
-	if got, err := messaging.Ask(within(t, 20*time.Second), a, question{N: 4}); err != nil || got.Half != 2 || tries.Load() != 3 {
+	if got, err := messaging.Ask(limited(t, 20*time.Second), a, question{N: 4}); err != nil || got.Half != 2 || tries.Load() != 3 {
 		t.Errorf("failing twice: got %+v, %v after %d tries; want the answer at the third", got, err, tries.Load())
 	}
 	for _, how := range []string{"fail", "panic"} {
 		tries.Store(0)
 		var refused *messaging.Refused
-		if _, err := messaging.Ask(within(t, 20*time.Second), a, question{Do: how}); !errors.As(err, &refused) || tries.Load() != 7 {
+		if _, err := messaging.Ask(limited(t, 20*time.Second), a, question{Do: how}); !errors.As(err, &refused) || tries.Load() != 7 {
 			t.Errorf("always %s: got %v after %d tries, want a refusal at the last of eight", how, err, tries.Load())
 		}
 	}
@@ -251,7 +251,7 @@ func TestFailingAnswers(t *testing.T) {
 	b, asks := running(t, slowly, asker(t)), 0
 	messagingtest.Wait(t, "a try", func() bool { // on a busy machine the first request may be late before it
 		asks++
-		if _, err := messaging.Ask(within(t, 300*time.Millisecond), b, question{}); !errors.Is(err, messaging.ErrNoAnswer) {
+		if _, err := messaging.Ask(limited(t, 300*time.Millisecond), b, question{}); !errors.Is(err, messaging.ErrNoAnswer) {
 			t.Fatalf("failing past the deadline: got %v, want ErrNoAnswer", err)
 		}
 		return tries.Load() > 0
@@ -275,7 +275,7 @@ func TestDeadlinePasses(t *testing.T) {
 	const patience = 300 * time.Millisecond
 	messagingtest.Wait(t, "a request that is late", func() bool { // on a busy machine the first may not even be sent in time
 		begun := time.Now()
-		_, err := messaging.Ask(within(t, patience), a, question{N: 1})
+		_, err := messaging.Ask(limited(t, patience), a, question{N: 1})
 		took := time.Since(begun)
 		t.Logf("gave up after %s", took)
 		if !errors.Is(err, messaging.ErrNoAnswer) || took < patience || took > 10*patience {
@@ -317,7 +317,7 @@ func TestManyAsk(t *testing.T) {
 		runOracle(t, db, halve)
 	}
 	askers := []*messaging.Bus{running(t, db, asker(t)), running(t, db, asker(t))}
-	ctx := within(t, 40*time.Second)
+	ctx := limited(t, 40*time.Second)
 	begun := time.Now()
 	var all sync.WaitGroup
 	for n := range 100 {
@@ -336,7 +336,7 @@ func TestManyAsk(t *testing.T) {
 func TestLostAskerLeavesNothing(t *testing.T) {
 	t.Parallel()
 	db := newAskDB(t)
-	ctx, leave := context.WithCancel(within(t, 20*time.Second))
+	ctx, leave := context.WithCancel(limited(t, 20*time.Second))
 	runOracle(t, db, func(ctx context.Context, tx *messaging.Tx, q question) (half, error) {
 		leave()
 		return halve(ctx, tx, q)
@@ -361,7 +361,7 @@ func TestAnswersWithoutWakeUps(t *testing.T) {
 	runOracle(t, db, halve, deaf)
 	a := running(t, db, asker(t), deaf)
 	begun := time.Now()
-	got, err := messaging.Ask(within(t, 20*time.Second), a, question{N: 8})
+	got, err := messaging.Ask(limited(t, 20*time.Second), a, question{N: 8})
 	if err != nil || got.Half != 4 {
 		t.Errorf("answer: got %+v, %v; want 4", got, err)
 	}

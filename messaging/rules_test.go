@@ -16,7 +16,7 @@ import (
 )
 
 // C2: a row that no queue takes is marked dead in the outbox; its neighbours go on.
-func TestRelayBuriesWhatNoQueueTakes(t *testing.T) {
+func TestC2RelayBuriesWhatNoQueueTakes(t *testing.T) {
 	t.Parallel()
 	db := newDB(t)
 	a, b := bus(t, db, alpha(t)), bus(t, db, beta(t))
@@ -45,7 +45,7 @@ func TestRelayBuriesWhatNoQueueTakes(t *testing.T) {
 }
 
 // C3: a queue that subscribes while the relay runs gets what is sent from then on.
-func TestRelayLearnsNewSubscribers(t *testing.T) {
+func TestC3RelayLearnsNewSubscribers(t *testing.T) {
 	t.Parallel()
 	db := newDB(t)
 	a := bus(t, db, alpha(t))
@@ -76,7 +76,7 @@ func TestRelayLearnsNewSubscribers(t *testing.T) {
 
 // C1, C2, C5: one sender's messages about one order reach the handler in order,
 // with two relays and three consumers at work.
-func TestOrderSurvivesReplicas(t *testing.T) {
+func TestC1C2C5OrderSurvivesReplicas(t *testing.T) {
 	t.Parallel()
 	db := newDB(t)
 	const lanes, each = 10, 30
@@ -114,7 +114,7 @@ func TestOrderSurvivesReplicas(t *testing.T) {
 }
 
 // C6, C14: a message that comes twice has its effect once.
-func TestADuplicateHasNoEffect(t *testing.T) {
+func TestC6C14ADuplicateHasNoEffect(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []string{"transactional", "leased"} {
 		t.Run(mode, func(t *testing.T) {
@@ -162,7 +162,7 @@ func TestADuplicateHasNoEffect(t *testing.T) {
 
 // C6: a consumer that lost its messages while it was stopped can't commit what
 // it did with them.
-func TestALostLeaseIsFenced(t *testing.T) {
+func TestC6ALostLeaseIsFenced(t *testing.T) {
 	t.Parallel()
 	db := newDB(t)
 	b := db.NewBus(t, beta(t))
@@ -199,7 +199,7 @@ func TestALostLeaseIsFenced(t *testing.T) {
 
 // C7: a handler that is too slow for a batch runs alone and doesn't hold up its
 // neighbours; one that is too slow altogether fails.
-func TestSlowHandlers(t *testing.T) {
+func TestC7SlowHandlers(t *testing.T) {
 	t.Parallel()
 	db := newDB(t)
 	b := db.NewBus(t, beta(t), quick, func(c *messaging.Config) {
@@ -244,7 +244,7 @@ func TestSlowHandlers(t *testing.T) {
 
 // C7: many slow messages in one batch don't outlive their lease: what can't be
 // begun in time is given back, and nobody is taken for dead.
-func TestSlowBatchesGiveBack(t *testing.T) {
+func TestC7SlowBatchesGiveBack(t *testing.T) {
 	t.Parallel()
 	db := newDB(t)
 	b := db.NewBus(t, beta(t), quick, func(c *messaging.Config) {
@@ -272,7 +272,7 @@ func TestSlowBatchesGiveBack(t *testing.T) {
 }
 
 // C9: what is no fault of the message doesn't count as an attempt.
-func TestSomeFailuresDoNotCount(t *testing.T) {
+func TestC9SomeFailuresDoNotCount(t *testing.T) {
 	t.Parallel()
 	db := newDB(t)
 	g := db.NewBus(t, gamma(t), quick)
@@ -304,7 +304,7 @@ func TestSomeFailuresDoNotCount(t *testing.T) {
 
 // C10: messages whose consumer died are tried one at a time, and one that was in
 // hand at three deaths is dead.
-func TestSuspectsRunAloneAndDie(t *testing.T) {
+func TestC10SuspectsRunAloneAndDie(t *testing.T) {
 	t.Parallel()
 	db := newDB(t)
 	b := db.NewBus(t, beta(t), func(c *messaging.Config) { c.Consumers = 4 })
@@ -345,7 +345,7 @@ func TestSuspectsRunAloneAndDie(t *testing.T) {
 }
 
 // C16: a handler outside that takes longer than a lease keeps its message.
-func TestALeaseIsRenewed(t *testing.T) {
+func TestC16ALeaseIsRenewed(t *testing.T) {
 	t.Parallel()
 	db := newDB(t)
 	g := db.NewBus(t, gamma(t), func(c *messaging.Config) {
@@ -372,7 +372,7 @@ func TestALeaseIsRenewed(t *testing.T) {
 
 // A Bus that is ended finishes what is in hand, gives back the rest and leaves
 // no message with a token.
-func TestClosingDrains(t *testing.T) {
+func TestC19ClosingDrains(t *testing.T) {
 	t.Parallel()
 	db := newDB(t)
 	b := db.NewBus(t, beta(t))
@@ -425,7 +425,7 @@ func TestEndingWhileStarting(t *testing.T) {
 }
 
 // C12: when the connection that hears wake-ups is gone, polling takes over.
-func TestLostWakeUps(t *testing.T) {
+func TestC12LostWakeUps(t *testing.T) {
 	t.Parallel()
 	db := newDB(t)
 	b := db.NewBus(t, beta(t))

@@ -319,7 +319,7 @@ func (c *consumer) freeSuspect(m claimed) {
 		c.mu.Lock()
 		c.lookAt = time.Time{} // there may be another
 		c.mu.Unlock()
-		c.bell.ring()
+		c.bell.ring() // for whoever sleeps
 	}
 }
 

@@ -24,6 +24,7 @@ type rule struct {
 	object     string // anchored regular expression of schema.name
 	owner      string // the service that the name tells
 	sender     string // a service that sends to the queue
+	asked      string // a service that the owner asks
 	messengers string // every service that sends or receives messages
 	everyone   string // every service, the payment provider's simulator too
 }
@@ -43,6 +44,7 @@ var (
 			owner:  "SELECT, DELETE, UPDATE(due, attempts, crashes, token, last_error, dead_reason)",
 			sender: "INSERT(message_id, kind, schema_version, lane, class, order_id, correlation_id, causation_id, occurred_at, metadata, payload, due)",
 		},
+		{object: `messaging\.replies_(?P<service>.*)`, owner: "SELECT, DELETE", asked: "INSERT(request_id, kind, schema_version, payload, refusal)"},
 		{object: `[a-z]+\.goose_db_version`}, // the migrator's
 		{object: `(?P<service>[a-z]+)\..*`, owner: "SELECT, INSERT, UPDATE, DELETE"},
 	}
@@ -57,7 +59,7 @@ var (
 		{object: `messaging\.shop_now\(\)`, everyone: "EXECUTE"},
 		{object: `messaging\.(producer|all_acknowledged|all_carried)\(.*\)`, messengers: "EXECUTE"},
 		{object: `messaging\.ensure_days\(text,integer\)`, messengers: "EXECUTE"},
-		{object: `messaging\.(ensure_(queue|outbox|dead_index|inbox|log)|make_days|uuid_at|refuse_change|raise_routes_version)\(.*\)`},
+		{object: `messaging\.(ensure_(queue|outbox|inbox|log|replies|inspection)|make_days|uuid_at|refuse_change|raise_routes_version)\(.*\)`},
 		{object: `(?P<service>[a-z]+)\..*`, owner: "EXECUTE"},
 	}
 	schemas = []rule{
@@ -246,13 +248,20 @@ func (r rule) matches(object string, specs []messaging.Spec) bool {
 // itself.
 func (r rule) rights(object string, s messaging.Spec, specs []messaging.Spec) map[string]bool {
 	service, queue, _ := r.named(object)
-	sends := slices.Concat(s.Sends, s.Speaks)
+	sends := slices.Concat(s.Sends, s.Asks, s.Speaks)
 	given := r.everyone
 	if len(s.Queues)+len(sends) > 0 {
 		given += "," + r.messengers
 	}
 	if s.Name == service {
 		given += "," + r.owner
+	}
+	for _, asker := range specs {
+		if asker.Name == service && slices.ContainsFunc(s.Queues, func(q messaging.Queue) bool {
+			return slices.ContainsFunc(q.Kinds, func(k string) bool { return slices.Contains(asker.Asks, k) })
+		}) {
+			given += "," + r.asked
+		}
 	}
 	for _, receiver := range specs {
 		for _, q := range receiver.Queues {

@@ -329,23 +329,18 @@ func (f *finding) inLog(ctx context.Context, service string) ([]Step, error) {
 		LIMIT $3`, f.order, service, journeyBound+1)
 }
 
-// discarded finds what operators took out of queues: the record of it is all that
-// is left. When it was sent, its id tells.
+// discarded finds what operators took out of queues and outboxes: the record of
+// it is all that is left.
 func (f *finding) discarded(ctx context.Context) ([]Step, error) {
-	steps, err := f.read(ctx, "the operators' actions", `
-		SELECT coalesce(message_id::text, '') AS message_id, coalesce(queue, '') AS queue, coalesce(detail ->> 'kind', '') AS kind,
-		       coalesce(detail ->> 'producer', '') AS producer, at AS sent_at, at AS ended_at, 'discarded' AS outcome,
-		       concat_ws('; ', reason, 'was dead: ' || (detail ->> 'dead_reason')) AS note
+	return f.read(ctx, "the operators' actions", `
+		SELECT coalesce(message_id::text, '') AS message_id, CASE WHEN queue LIKE '`+outboxOf+`%' THEN '' ELSE coalesce(queue, '') END AS queue,
+		       coalesce(detail ->> 'kind', '') AS kind, coalesce(detail ->> 'producer', '') AS producer,
+		       coalesce(detail ->> 'causation_id', '') AS causation_id, coalesce(detail ->> 'correlation_id', '') AS correlation_id,
+		       coalesce((detail ->> 'sent_at')::timestamptz, at) AS sent_at, at AS ended_at, coalesce((detail ->> 'attempts')::int, 0) AS attempts,
+		       'discarded' AS outcome, concat_ws('; ', reason, 'was dead: ' || (detail ->> 'dead_reason')) AS note
 		FROM messaging.actions
-		WHERE action = 'dead.discard' AND detail ->> 'order_id' = $1
+		WHERE action = '`+actionDiscard+`' AND detail ->> 'order_id' = $1
 		LIMIT $2`, f.order, journeyBound+1)
-	for i, s := range steps {
-		if id, err := uuid.Parse(s.MessageID); err == nil && id.Version() == 7 {
-			sec, nsec := id.Time().UnixTime()
-			steps[i].SentAt = time.Unix(sec, nsec).UTC()
-		}
-	}
-	return steps, err
 }
 
 // inTree puts steps into the order of cause and effect: each after the one whose

@@ -94,11 +94,13 @@ beta.work alpha>beta waiting
 		}
 	}
 	// The dead one is discarded, another can't leave its outbox.
-	_, err := db.Admin.Exec(`
-		WITH gone AS (DELETE FROM messaging.queue_beta WHERE dead_reason IS NOT NULL RETURNING *)
-		INSERT INTO messaging.actions (actor, action, queue, message_id, reason, detail)
-		SELECT 'ada', 'dead.discard', 'beta', message_id, 'a test', jsonb_build_object('kind', kind, 'order_id', order_id, 'producer', producer, 'dead_reason', dead_reason) FROM gone`)
-	if err != nil {
+	var gone string
+	for _, s := range journey(t, db, order).Steps {
+		if s.Outcome == messaging.Dead {
+			gone = s.MessageID
+		}
+	}
+	if err := messaging.NewOperator(db.Admin, "ada").DiscardDead(t.Context(), gone, "", "a test"); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := db.Admin.Exec(`INSERT INTO messaging.outbox_alpha (message_id, kind, order_id, payload, dead_reason) VALUES ($1, 'nobody.knows', $2, '{}', 'unroutable')`, newID(), order); err != nil {
@@ -106,6 +108,11 @@ beta.work alpha>beta waiting
 	}
 	if _, err := db.Admin.Exec(`INSERT INTO messaging.queue_beta (message_id, kind, order_id, payload, due, attempts, last_error) VALUES ($1, 'beta.work', $2, '{}', clock_timestamp() + interval '1 minute', 3, 'not yet')`, newID(), order); err != nil {
 		t.Fatal(err)
+	}
+	for _, s := range journey(t, db, order).Steps {
+		if s.Outcome == messaging.Discarded && (s.MessageID != gone || s.CorrelationID != "request-1" || s.Attempts != 8 || s.EndedAt == nil || !s.SentAt.Before(*s.EndedAt)) {
+			t.Errorf("discarded step: got %+v, want what the dead one was", s)
+		}
 	}
 	got := told(journey(t, db, order))
 	for _, line := range []string{

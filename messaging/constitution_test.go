@@ -227,6 +227,32 @@ func TestC9ALaneWaitsForItsFirst(t *testing.T) {
 	})
 }
 
+// C10: what a dead process had in hand is done one after the other without a pause:
+// nobody waits for the next poll, which never comes here.
+func TestC10SuspectsFollowEachOther(t *testing.T) {
+	t.Parallel()
+	for _, queue := range []string{"beta", "gamma"} {
+		t.Run(queue, func(t *testing.T) {
+			t.Parallel()
+			f := newOutside(t)
+			never := func(c *messaging.Config) {
+				messaging.SetLimits(c, func(l *messaging.Limits) { l.Poll = time.Hour })
+			}
+			b := f.NewBus(t, gamma(t), never)
+			if queue == "gamma" {
+				f.sendOutside(16)
+				handleOutside(b, newProvider(t).URL)
+			} else {
+				f.send(16, nil)
+				b = doer(t, f.DB, never)
+			}
+			f.exec(`UPDATE messaging.queue_` + queue + ` SET token = id, attempts = 1, due = clock_timestamp() - interval '1 second'`)
+			start(t, b)
+			within(t, 20*time.Second, "all suspects to be done", func() bool { return count(t, f.raw, `SELECT count(*) FROM messaging.queue_`+queue) == 0 })
+		})
+	}
+}
+
 // C12: a burst makes few wake-ups, and the last is never dropped: where nothing
 // polls everything is handled all the same.
 func TestC12WakeUpsAreFewAndSure(t *testing.T) {

@@ -70,7 +70,7 @@ func TestC7C8C9C19PoisonInABatch(t *testing.T) {
 				})
 			})
 			var shared atomic.Int64
-			b.Preload("beta", func(_ context.Context, tx *messaging.Tx, list []messaging.Message) error {
+			b.Preload("beta", func(ctx context.Context, tx *messaging.Tx, list []messaging.Message) error {
 				tx.Loaded = len(list)
 				idle := func(m messaging.Message) bool { return strings.Contains(string(m.Payload), idlePreload) }
 				if !slices.ContainsFunc(list, idle) {
@@ -79,7 +79,13 @@ func TestC7C8C9C19PoisonInABatch(t *testing.T) {
 				if len(list) > 1 {
 					shared.Add(1)
 				}
-				<-time.After(400 * time.Millisecond)
+				var pid int
+				if err := tx.GetContext(ctx, &pid, `SELECT pg_backend_pid()`); err != nil {
+					return err
+				}
+				for count(t, f.raw, `SELECT count(*) FROM pg_stat_activity WHERE pid = $1`, pid) > 0 {
+					time.Sleep(10 * time.Millisecond)
+				}
 				_, err := tx.ExecContext(context.Background(), `SELECT 1`)
 				return err
 			})

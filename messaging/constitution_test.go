@@ -191,8 +191,8 @@ func TestC7BoundsOfABatch(t *testing.T) {
 			})
 			start(t, b)
 			f.settle(0)
-			if n := count(t, f.raw, `SELECT max(n) FROM (SELECT count(*) AS n FROM messaging.inbox_beta GROUP BY xmin::text) t`); n > c.most || n < 2 {
-				t.Errorf("messages in the largest transaction: got %d, want 2 to %d", n, c.most)
+			if n := count(t, f.raw, `SELECT max(n) FROM (SELECT count(*) AS n FROM messaging.inbox_beta GROUP BY xmin::text) t`); n > c.most {
+				t.Errorf("messages in the largest transaction: got %d, want at most %d", n, c.most)
 			}
 			for _, setting := range []string{"statement_timeout", "idle_in_transaction_session_timeout"} {
 				var value string

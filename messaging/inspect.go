@@ -15,7 +15,7 @@ import (
 const countBound = 10_000
 
 // tailPages is how much of an inbox is read to learn its rates: its newest rows
-// lie at its end, as nothing is ever deleted from it.
+// lie at its end, as rows are only deleted from what isn't a day's (_rest).
 const tailPages = 256
 
 // Precision says how a Count was found.

@@ -283,7 +283,7 @@ func (f *finding) inOutbox(ctx context.Context, service string) ([]Step, error) 
 // as its lane is found by that, the rest by an index that only holds the rest.
 func (f *finding) inQueue(ctx context.Context, queue string) ([]Step, error) {
 	columns := `
-		SELECT message_id::text, $2::text AS queue, kind, producer, coalesce(causation_id::text, '') AS causation_id,
+		SELECT message_id::text, $2::text AS queue, run, kind, producer, coalesce(causation_id::text, '') AS causation_id,
 		       coalesce(correlation_id, '') AS correlation_id, occurred_at AS sent_at,
 		       extract(epoch FROM CASE WHEN dead_reason IS NULL THEN statement_timestamp() ELSE due END - occurred_at)::float8 AS waited,
 		       attempts, crashes, CASE WHEN dead_reason IS NOT NULL THEN due END AS ended_at,

@@ -101,7 +101,7 @@ func TestC7C8C9C19PoisonInABatch(t *testing.T) {
 			})
 			start(t, b)
 			const batch = 12
-			for round := range scaled(3, 20) {
+			for round := range scaled(2, 20) {
 				before, bad := shared.Load(), rand.IntN(batch)
 				f.send(batch, func(i int, m *work) {
 					if i == bad {
@@ -172,7 +172,7 @@ func TestC8C19NackInABatch(t *testing.T) {
 		reading.Wait()
 	})
 	const batch = 12
-	for round := range scaled(3, 20) {
+	for round := range scaled(2, 20) {
 		before, bad := tries.Load(), rand.IntN(batch)
 		f.send(batch, func(i int, m *work) {
 			if i == bad {
@@ -224,7 +224,7 @@ func TestC19ClosingInMidBatch(t *testing.T) {
 	t.Parallel()
 	f := newField(t, newDB(t))
 	a := newAttack(t, "bus ended in mid-batch")
-	for range scaled(3, 20) {
+	for range scaled(2, 20) {
 		f.send(40, nil)
 		after, begun := int64(1+rand.IntN(30)), atomic.Int64{}
 		ctx, cancel := context.WithCancel(t.Context())

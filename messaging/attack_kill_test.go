@@ -34,7 +34,7 @@ func TestC6C10C14C17KilledConsumers(t *testing.T) {
 	}
 	const batch = 3
 	attacks := attackEach(t, "consumer killed ", points, batch)
-	for round := range scaled(3, 20) {
+	for round := range scaled(2, 20) {
 		f.send(batch*len(points)+5, nil)
 		var wave sync.WaitGroup
 		for i, point := range points {
@@ -58,7 +58,7 @@ func attackEach(t testing.TB, what string, points []string, messages int) []*att
 	list := make([]*attack, len(points))
 	for i, p := range points {
 		list[i] = newAttack(t, what+p)
-		list[i].messages = scaled(3, 20) * messages
+		list[i].messages = scaled(2, 20) * messages
 	}
 	return list
 }
@@ -71,7 +71,7 @@ func TestC10AMessageThatKills(t *testing.T) {
 	f.exec(stopAt)
 	a := newAttack(t, "message that kills its process")
 	const batch = 5
-	for round := range scaled(3, 20) {
+	for round := range scaled(2, 20) {
 		f.send(batch, func(i int, m *work) {
 			if i == round%batch {
 				m.Do = "kill"
@@ -118,7 +118,7 @@ func TestC1C2C3C12KilledRelays(t *testing.T) {
 	messaging.Handle(d, func(ctx context.Context, tx *messaging.Tx, m happened) error { return effect(ctx, tx, "delta", m.body) })
 	start(t, d)
 	events := 0
-	for round := range scaled(3, 20) {
+	for round := range scaled(2, 20) {
 		for i, point := range points {
 			f.put("outbox_alpha", "beta.work", each-2, func(i int, b *body) { b.OrderID = orderID(i % 3) })
 			f.exec(`INSERT INTO messaging.outbox_alpha (message_id, kind, payload)
@@ -279,7 +279,7 @@ func TestC6C16KilledOutside(t *testing.T) {
 	attacks := attackEach(t, "leased handler killed ", points, batch)
 	// Two providers with one book would be one too many: each victim calls its own door.
 	prov := newProvider(t)
-	for round := range scaled(3, 20) {
+	for round := range scaled(2, 20) {
 		for i, point := range points[:2] { // one after the other: it is the provider who holds them up
 			f.sendOutside(batch)
 			attacks[i].round(f.strikeDuringCall(prov, victim{Service: "gamma", Number: round*len(points) + i, Point: point, DSN: f.DSN("gamma"), Provider: prov.URL, Batch: batch, Lease: time.Minute}, i == 1))
@@ -357,7 +357,7 @@ func TestC6C16PausedConsumersAreFenced(t *testing.T) {
 			a := newAttack(t, "consumer of "+service+" paused beyond its lease")
 			f.trapBefore("before the record", "INSERT", "public.effects", "NEW.who = 'direct'")
 			point := map[string]string{"beta": "in the handler", "gamma": "before the record"}[service]
-			rounds, atOnce := scaled(3, 20), scaled(3, 5)
+			rounds, atOnce := scaled(2, 20), scaled(2, 5)
 			for wave := range rounds / atOnce {
 				if service == "beta" {
 					f.send(batch*atOnce, nil)
@@ -472,7 +472,7 @@ func TestC6C14DoubledMessages(t *testing.T) {
 	}
 	start(t, bus(t, f.DB, alpha(t)))
 	each := scaled(50, 200)
-	for round := range scaled(3, 20) {
+	for round := range scaled(2, 20) {
 		table := []string{"queue_beta", "outbox_alpha"}[round%2]
 		f.exec(`
 			INSERT INTO messaging.`+table+` (message_id, kind, lane, correlation_id, payload)

@@ -50,7 +50,7 @@ func TestC1C2C5C9OrderWhileReplicasComeAndGo(t *testing.T) {
 			}
 		})
 	}
-	for round := range scaled(3, 20) {
+	for round := range scaled(2, 20) {
 		relay := start(t, bus(t, f.DB, alpha(t))) // one more of them
 		v := victim{Service: "beta", Number: round, Point: []string{"in the handler", "in mid-batch"}[round%2], DSN: f.DSN("beta"), Batch: 4, Lease: time.Hour}
 		a.round(f.strikeLoaded(v, lanes))
@@ -157,7 +157,7 @@ func TestC4BacklogAndDeadRows(t *testing.T) {
 	fill(backlog, "", "")
 	t.Logf("%d messages, %d dead letters and %d dead rows made in %s", backlog, dead, dead, time.Since(begun).Round(time.Millisecond))
 	var worst time.Duration
-	for range scaled(3, 20) {
+	for range scaled(2, 20) {
 		took := f.drain(each)
 		worst = max(worst, took)
 		a.round(f.living() > backlog/2)
@@ -191,7 +191,7 @@ func TestC5LongLanesStopNoOther(t *testing.T) {
 	f.exec(`UPDATE messaging.queue_beta SET token = 1, due = clock_timestamp() + interval '1 hour' WHERE id < (SELECT min(id) FROM messaging.queue_beta) + 10`)
 	start(t, doer(t, f.DB))
 	var slowest time.Duration
-	for range scaled(3, 20) {
+	for range scaled(2, 20) {
 		begun := time.Now()
 		f.send(1, nil)
 		within(t, 30*time.Second, "a message of no lane", func() bool { return count(t, f.raw, `SELECT count(*) FROM public.effects WHERE n = $1`, f.sent-1) == 2 })
@@ -208,7 +208,7 @@ func TestC4DelayedAtScale(t *testing.T) {
 	t.Parallel()
 	f := newField(t, newDB(t))
 	a := newAttack(t, "message sent beside delayed ones")
-	delayed, spread := scaled(10_000, 100_000), scaled(3*time.Second, 30*time.Second)
+	delayed, spread := scaled(10_000, 100_000), scaled(time.Second, 30*time.Second)
 	b := f.NewBus(t, beta(t))
 	messaging.Handle(b, nothing[happened])
 	messaging.Handle(b, func(ctx context.Context, tx *messaging.Tx, m work) error {
@@ -232,13 +232,13 @@ func TestC4DelayedAtScale(t *testing.T) {
 		SELECT gen_random_uuid() AS message_id, interval '1 hour' + random() * $2::interval AS wait, NULL::timestamptz AS due FROM generate_series(1, $1::int);
 		`, delayed, spread.String())
 	var alone, beside time.Duration
-	for range scaled(3, 20) {
+	for range scaled(2, 20) {
 		alone = max(alone, one())
 	}
 	f.exec(`
 		INSERT INTO messaging.queue_beta (message_id, kind, payload, due)
 		SELECT message_id, 'beta.work', '{"n": 0}', clock_timestamp() + wait FROM public.planned`)
-	for range scaled(3, 20) {
+	for range scaled(2, 20) {
 		beside = max(beside, one())
 		a.round(count(t, f.raw, `SELECT count(*) FROM messaging.queue_beta WHERE due > clock_timestamp()`) == delayed)
 	}
@@ -271,7 +271,7 @@ func TestC18ClassesDoNotStarve(t *testing.T) {
 	f := newField(t, newDB(t))
 	a := newAttack(t, "ten claims from a backlog of all classes")
 	const batch = 10
-	rounds := scaled(3, 20)
+	rounds := scaled(2, 20)
 	f.exec(`
 		INSERT INTO messaging.queue_beta (message_id, kind, class, payload)
 		SELECT gen_random_uuid(), 'beta.work', n % 3, convert_to(format('{"n": %s}', n), 'UTF8') FROM generate_series(1, $1::int) n`, 3*10*batch*(rounds+2))

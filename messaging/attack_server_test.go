@@ -54,7 +54,7 @@ func TestC9C12C17SessionsAreCut(t *testing.T) {
 	for i, x := range targets {
 		attacks[i] = newAttack(t, x.who+" cut off by the server")
 	}
-	for range scaled(3, 20) {
+	for range scaled(2, 20) {
 		for i, x := range targets {
 			f.put(x.table, "beta.work", 30, func(i int, b *body) {
 				if i%2 == 0 {
@@ -109,7 +109,7 @@ func TestC9C17RestartsUnderLoad(t *testing.T) {
 			}
 		})
 	}
-	for range scaled(3, 20) {
+	for range scaled(2, 20) {
 		// It hits when messages are on their way, here or there.
 		hit := false
 		for end := time.Now().Add(5 * time.Second); !hit && time.Now().Before(end); {
@@ -216,7 +216,7 @@ func TestC8C9Contention(t *testing.T) {
 			})
 			stop := start(t, b)
 			const batch = 8
-			rounds := scaled(3, 20)
+			rounds := scaled(2, 20)
 			for range rounds {
 				before := trouble.Load()
 				f.send(batch, func(i int, m *work) {
@@ -333,7 +333,7 @@ func TestC4ForeignTransactions(t *testing.T) {
 	each := scaled(100, 300)
 	flow(each) // caches and pools fill
 	base50, base99 := flow(each)
-	for range scaled(3, 20) {
+	for range scaled(2, 20) {
 		write, snapshot := other.raw.MustBegin(), f.raw.MustBegin()
 		if _, err := write.Exec(`INSERT INTO public.foreign_writes VALUES (1)`); err != nil {
 			t.Fatal(err)
@@ -379,7 +379,7 @@ func TestC12WakeUpsLost(t *testing.T) {
 			}))
 			const listeners = `FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'`
 			var slowest time.Duration
-			for range scaled(3, 20) {
+			for range scaled(2, 20) {
 				if way == "cut" {
 					within(t, 20*time.Second, "the listener", func() bool { return count(t, f.raw, `SELECT count(*) `+listeners) == 1 })
 					count(t, f.raw, `SELECT count(*) FILTER (WHERE pg_terminate_backend(pid, 1000)) `+listeners)

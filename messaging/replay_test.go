@@ -100,7 +100,7 @@ func drained(t testing.TB, db *messagingtest.DB, queues ...string) {
 // C15: while new events keep coming, every event of the log is handled once more,
 // in the order of its lane, and what comes after the switch to live is handled
 // once: nothing is lost or doubled between the two, and nobody else notices.
-func TestReplayUnderLoad(t *testing.T) {
+func TestC15ReplayUnderLoad(t *testing.T) {
 	t.Parallel()
 	db := newViewDB(t, view(t))
 	before, during := 500, 500
@@ -207,7 +207,7 @@ func TestReplayUnderLoad(t *testing.T) {
 
 // C15: who has a message of the old run in hand when it is taken from him can't
 // commit what he did, whatever the new run has done with it by then.
-func TestAnOldRunIsFenced(t *testing.T) {
+func TestC15AnOldRunIsFenced(t *testing.T) {
 	t.Parallel()
 	db := newViewDB(t, view(t))
 	a := bus(t, db, speaker(t))
@@ -259,7 +259,7 @@ func TestAnOldRunIsFenced(t *testing.T) {
 
 // C15: a replay whose operator dies again and again, at any point, is continued
 // where it stood: every event is copied once.
-func TestReplayIsContinued(t *testing.T) {
+func TestC15ReplayIsContinued(t *testing.T) {
 	t.Parallel()
 	db := newViewDB(t, view(t))
 	a := bus(t, db, speaker(t))
@@ -516,7 +516,7 @@ func TestReplayOfSeveralSpeakers(t *testing.T) {
 
 // C15: a group that comes later is fed from the logs before it goes live, by the
 // migration, while events keep coming; one that isn't replayable begins live.
-func TestANewGroupIsFed(t *testing.T) {
+func TestC15ANewGroupIsFed(t *testing.T) {
 	t.Parallel()
 	db := newViewDB(t)
 	before, during := 200, 400

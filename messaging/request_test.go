@@ -95,7 +95,7 @@ func wantNothingLeft(t *testing.T, db *messagingtest.DB) {
 }
 
 // C21: a request is answered in the transaction that acknowledges it.
-func TestAskIsAnswered(t *testing.T) {
+func TestC21AskIsAnswered(t *testing.T) {
 	t.Parallel()
 	db := newAskDB(t)
 	runOracle(t, db, func(ctx context.Context, tx *messaging.Tx, q question) (half, error) {
@@ -268,7 +268,7 @@ func TestFailingAnswers(t *testing.T) {
 
 // C21: with nobody there, Ask ends at its deadline; the late request is
 // acknowledged unanswered and unhandled.
-func TestDeadlinePasses(t *testing.T) {
+func TestC21DeadlinePasses(t *testing.T) {
 	t.Parallel()
 	db := newAskDB(t)
 	a := running(t, db, asker(t))
@@ -333,7 +333,7 @@ func TestManyAsk(t *testing.T) {
 }
 
 // C21: an answer that nobody comes for any more is swept.
-func TestLostAskerLeavesNothing(t *testing.T) {
+func TestC21LostAskerLeavesNothing(t *testing.T) {
 	t.Parallel()
 	db := newAskDB(t)
 	ctx, leave := context.WithCancel(limited(t, 20*time.Second))

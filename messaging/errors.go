@@ -77,7 +77,7 @@ func catch(err *error) {
 	}
 }
 
-// The server's refusals that the functions of migration 8 raise.
+// The server's refusals that the functions of migration 7 raise.
 const (
 	stateNotAcknowledged = "OF001"
 	stateNewRoutes       = "OF002"

@@ -307,7 +307,7 @@ func declaration(s Spec) []string {
 			fmt.Sprintf(`SELECT messaging.ensure_queue('%s')`, q.Name),
 			fmt.Sprintf(`GRANT SELECT, DELETE, UPDATE (due, attempts, crashes, token, last_error, dead_reason) ON messaging.queue_%s TO %s`, q.Name, role))
 	}
-	return append(list, `SELECT messaging.complete_tables()`, `SELECT messaging.ensure_inspection()`)
+	return append(list, `SELECT messaging.ensure_inspection()`)
 }
 
 // route makes the routes of queue q, and what is known of it, what the Spec of

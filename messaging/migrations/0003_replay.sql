@@ -40,39 +40,52 @@ CREATE TABLE messaging.retention (
     gone_before timestamptz
 );
 
--- What the tables of services have besides what their ensure_ functions make:
--- the run that brought a message to its queue (0 = it came live), the delay of an
--- event in the log, the age of what lies in a rest, and a retention.
+-- What the tables of a service have besides what 0001 makes: a queue the run that
+-- brought a message (0 = it came live), a log the delay of an event, logs and
+-- inboxes a retention and an index of the age of what lies in the rest.
 -- +goose StatementBegin
-CREATE FUNCTION messaging.complete_tables() RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog AS $fn$
+CREATE FUNCTION messaging.complete_table(name text) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog AS $fn$
 DECLARE
-    t record;
+    is_log boolean := name LIKE 'log\_%';
+    col    text := CASE WHEN is_log THEN 'not_before' WHEN name LIKE 'queue\_%' THEN 'run' END;
 BEGIN
-    FOR t IN
-        SELECT c.relname, v.col, v.type
-        FROM pg_class c
-        JOIN (VALUES ('queue\_%', 'r', 'run', 'integer NOT NULL DEFAULT 0'),
-                     ('log\_%', 'p', 'not_before', 'timestamptz')) v (form, relkind, col, type)
-          ON c.relname LIKE v.form AND c.relkind::text = v.relkind
-        WHERE c.relnamespace = 'messaging'::regnamespace
-          AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = v.col)
-    LOOP
-        EXECUTE format('ALTER TABLE messaging.%I ADD COLUMN %I ' || t.type, t.relname, t.col);
-    END LOOP;
-    FOR t IN
-        SELECT c.relname, CASE WHEN c.relname LIKE 'log\_%' THEN 'logged_at' ELSE 'handled_at' END AS col,
-               CASE WHEN c.relname LIKE 'log\_%' THEN 7 ELSE 35 END AS days
-        FROM pg_class c
-        WHERE c.relnamespace = 'messaging'::regnamespace AND c.relkind = 'p' AND (c.relname LIKE 'log\_%' OR c.relname LIKE 'inbox\_%')
-          AND NOT EXISTS (SELECT FROM messaging.retention r WHERE r.base = c.relname)
-    LOOP
-        EXECUTE format('CREATE INDEX ON messaging.%I USING brin (%I)', t.relname || '_rest', t.col);
-        INSERT INTO messaging.retention (base, days) VALUES (t.relname, t.days);
-    END LOOP;
+    IF col IS NOT NULL AND NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass(format('messaging.%I', name)) AND attname = col) THEN
+        EXECUTE format('ALTER TABLE messaging.%I ADD COLUMN %I %s', name, col, CASE WHEN is_log THEN 'timestamptz' ELSE 'integer NOT NULL DEFAULT 0' END);
+    END IF;
+    IF name NOT LIKE 'queue\_%' AND NOT EXISTS (SELECT FROM messaging.retention WHERE base = name) THEN
+        EXECUTE format('CREATE INDEX ON messaging.%I USING brin (%I)', name || '_rest', CASE WHEN is_log THEN 'logged_at' ELSE 'handled_at' END);
+        INSERT INTO messaging.retention (base, days) VALUES (name, CASE WHEN is_log THEN 7 ELSE 35 END);
+    END IF;
 END
 $fn$;
 -- +goose StatementEnd
-SELECT messaging.complete_tables();
+
+ALTER FUNCTION messaging.ensure_queue(text) RENAME TO make_queue;
+ALTER FUNCTION messaging.ensure_log(text) RENAME TO make_log;
+ALTER FUNCTION messaging.ensure_inbox(text) RENAME TO make_inbox;
+-- +goose StatementBegin
+CREATE FUNCTION messaging.ensure_queue(queue text) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog AS $fn$
+BEGIN
+    PERFORM messaging.make_queue(queue);
+    PERFORM messaging.complete_table('queue_' || queue);
+END
+$fn$;
+CREATE FUNCTION messaging.ensure_log(service text) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog AS $fn$
+BEGIN
+    PERFORM messaging.make_log(service);
+    PERFORM messaging.complete_table('log_' || service);
+END
+$fn$;
+CREATE FUNCTION messaging.ensure_inbox(service text) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog AS $fn$
+BEGIN
+    PERFORM messaging.make_inbox(service);
+    PERFORM messaging.complete_table('inbox_' || service);
+END
+$fn$;
+-- +goose StatementEnd
+SELECT messaging.complete_table(relname)
+FROM pg_class
+WHERE relnamespace = 'messaging'::regnamespace AND (relname LIKE 'queue\_%' AND relkind = 'r' OR (relname LIKE 'log\_%' OR relname LIKE 'inbox\_%') AND relkind = 'p');
 
 -- One step of forgetting what is older than its retention: the oldest day of a
 -- log or an inbox is dropped or, when there is none, up to 1000 rows of its rest

@@ -376,12 +376,18 @@ func (f *field) awaitIdle(pid int) {
 	f.t.Errorf("server process %d is still at work", pid)
 }
 
-// bury waits until nothing of the victims is left on the server and ends the
-// leases of what they had in hand.
-func (f *field) bury(queue string) {
+// letGo waits until nothing of the victims is left on the server: a process of it
+// may go on for a while with what it was sent.
+func (f *field) letGo() {
 	f.t.Helper()
 	within(f.t, 30*time.Second, "the server to let the victims go", func() bool {
 		return count(f.t, f.raw, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'victim/%'`) == 0
 	})
+}
+
+// bury ends the leases of what victims that are gone had in hand.
+func (f *field) bury(queue string) {
+	f.t.Helper()
+	f.letGo()
 	f.exec(`UPDATE messaging.queue_` + queue + ` SET due = clock_timestamp() WHERE token IS NOT NULL AND dead_reason IS NULL`)
 }

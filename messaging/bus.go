@@ -205,7 +205,7 @@ func (b *Bus) InTx(ctx context.Context, f func(context.Context, *Tx) error) erro
 		return tx.rollback(err)
 	}
 	if _, err := tx.commit(ctx); err != nil {
-		return err
+		return errors.Join(err, ctx.Err()) // the end of ctx closes the connection: say why
 	}
 	if len(tx.out) > 0 {
 		b.relay.wake()

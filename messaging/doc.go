@@ -46,10 +46,10 @@
 // written last, by one INSERT: so outbox ids follow the order of commits for
 // every order. The relay takes an advisory lock in a statement of its own, then
 // moves a batch in one statement, in id order: queue ids follow too. A row that
-// can't be moved is marked dead and stops nobody. A kind whose route isn't known
-// to this process makes it learn the routes anew and move nothing meanwhile. Like
-// a claim it begins to read behind what it has carried (floor.go), and once per
-// second from the beginning.
+// can't be moved is marked dead and stops nobody. The statement has the routes in
+// it, by their version: when they have changed the server refuses the batch, and
+// the relay learns them anew. Like a claim it begins to read behind what it has
+// carried (floor.go), and once per second from the beginning.
 //
 // Queue. One table per queue. The column due alone is visibility, delay, backoff
 // and end of lease. A row is claimable when it is due and has no lane, or is the
@@ -65,19 +65,31 @@
 // at its second attempt, and one that takes over a second. Leased queues (handlers
 // that talk to the outside): each message by itself, its lease renewed until the
 // handler's deadline; what the handler returns runs in the acknowledging
-// transaction, which rolls back when the token has gone. In both, writes that
-// nobody reads (Tx.Queue), trace, ack and outbox go to the server in one round
-// trip before the commit.
+// transaction, which rolls back when the token has gone.
+//
+// Round trips are what a message costs most. So in both modes BEGIN goes with the
+// first statement (conn.go), and the writes that nobody reads (Tx.Queue), trace,
+// ack, outbox and COMMIT go together; the rows that a batch's messages write by the
+// same statement (Tx.QueueRow) are one statement. The server judges the ack: it
+// refuses the COMMIT when fewer rows are there than were handled. A transactional
+// claim doesn't ask the inbox: its key refuses the commit of what was handled
+// before, and then the batch is done again without it.
 //
 // What is no fault of the message doesn't count as an attempt: serialisation
 // failures, deadlocks, a lost connection, shutdown, and what the handler marks as
-// Later. An error from COMMIT means unknown: nothing is done, token and inbox
-// decide when the lease is over.
+// Later. A connection lost in the COMMIT leaves its outcome unknown; the messages
+// are given back then, which is right in any case: what was acknowledged isn't
+// there any more, and what is given back can't be acknowledged by a commit that is
+// still on its way.
 //
 // Wake-ups. The own relay is woken by a channel after commit; consumers by a
-// NOTIFY of its own after the relay's commit, at once and then at most every 2 ms
-// (inside a writing transaction it would make all commits of the server queue up). A consumer that
-// leaves work behind rings for the next. Polling once a second covers what is lost.
+// NOTIFY that goes with the relay's batch but after its COMMIT, at once and then
+// at most every 2 ms (inside a writing transaction it would make all commits of
+// the server queue up). Rings are counted (wake.go): a consumer sleeps when nobody
+// has rung since it began to claim, its claim got less than it asked for, and its
+// ack found nothing more in its lanes; the claim told it when the next message
+// falls due. One that is woken while another of the process is at work lets that
+// one come back first, for 5 ms. Polling once a second covers what is lost.
 //
 // Commits that only move messages (relay, claim, nack, lease) don't wait for the
 // disk: what a crash of the server takes back of them took nothing else with it.

@@ -195,3 +195,56 @@ func TestTransactionsOfNothing(t *testing.T) {
 		t.Errorf("transactions left open: %d", n)
 	}
 }
+
+// Whatever way a statement takes into a transaction, BEGIN has gone before it.
+func TestEveryStatementIsInItsTransaction(t *testing.T) {
+	t.Parallel()
+	db := newDB(t)
+	pool, err := messaging.OpenDB(db.DSN("beta"), "test", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := pool.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	const insert = `INSERT INTO public.effects (who, n) VALUES ('nobody', $1)`
+	before, err := pool.PreparexContext(t.Context(), insert)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, do := range map[string]func(*sqlx.Tx) error{
+		"exec":  func(tx *sqlx.Tx) error { _, err := tx.ExecContext(t.Context(), insert, 1); return err },
+		"query": func(tx *sqlx.Tx) error { return tx.GetContext(t.Context(), new(int), insert+` RETURNING n`, 1) },
+		"prepared in it": func(tx *sqlx.Tx) error {
+			s, err := tx.PreparexContext(t.Context(), insert)
+			if err != nil {
+				return err
+			}
+			_, err = s.ExecContext(t.Context(), 1)
+			return errors.Join(err, s.Close())
+		},
+		"prepared before": func(tx *sqlx.Tx) error {
+			_, err := tx.StmtxContext(t.Context(), before).ExecContext(t.Context(), 1)
+			return err
+		},
+	} {
+		tx, err := pool.BeginTxx(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := do(tx); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := tx.Rollback(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if n := count(t, db.Admin, `SELECT count(*) FROM public.effects`); n != 0 {
+			t.Errorf("%s: rows after the rollback: got %d, want 0", name, n)
+		}
+	}
+	if err := before.Close(); err != nil {
+		t.Error(err)
+	}
+}

@@ -24,7 +24,7 @@ type contender struct {
 
 var contenders = []contender{
 	{"stock", "watermill-sql v3 + forwarder", "a process of its own, polling every 10 ms (the default of 1 s takes seconds per order), outbox through components/forwarder as documented", 8},
-	{"river", "River v0.51", "a process of its own, 100 workers, 48 connections, fetch cooldown 10 ms and poll 100 ms (with the default cooldown of 100 ms an order takes some 200 ms more at a low rate)", 8},
+	{"river", "River v0.51", "a process of its own, 200 workers, 48 connections, fetch cooldown 5 ms and poll 1 s (with the default cooldown of 100 ms an order takes some 200 ms more at a low rate)", 8},
 	{"dbos", "DBOS v0.6", "a process of its own, one workflow of five steps per order, no messages, 32 workflows at once in the burst, 40 connections", 32},
 }
 

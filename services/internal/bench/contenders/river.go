@@ -62,11 +62,12 @@ func startRiver(ctx context.Context, url string) (contender, error) {
 	river.AddWorker(workers, river.WorkFunc(r.confirm))
 	river.AddWorker(workers, river.WorkFunc(r.notify))
 	r.client, err = river.NewClient(riverpgxv5.New(pool), &river.Config{
-		Queues:  map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: 100}},
+		Queues:  map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: 200}},
 		Workers: workers,
-		// With the default of 100 ms an order takes some 200 ms more at a low rate.
-		FetchCooldown:     10 * time.Millisecond,
-		FetchPollInterval: 100 * time.Millisecond,
+		// The best of what was tried. With the default cooldown of 100 ms an order
+		// takes some 200 ms more at a low rate; what is polled is what a NOTIFY tells.
+		FetchCooldown:     5 * time.Millisecond,
+		FetchPollInterval: time.Second,
 		Logger:            log,
 	})
 	if err != nil {

@@ -280,7 +280,7 @@ type chain struct {
 }
 
 // chainSettings are the same for burst and latency.
-const chainSettings = "2 consumers per queue, 16 connections per service"
+const chainSettings = "a consumer per queue, 16 connections per service"
 
 // startChain migrates b's database and starts the services on it.
 func startChain(ctx context.Context, b *base) (_ *chain, err error) {
@@ -308,7 +308,7 @@ func startChain(ctx context.Context, b *base) (_ *chain, err error) {
 			return nil, err
 		}
 		c.pools = append(c.pools, pool)
-		buses[s.Name], err = messaging.New(messaging.Config{Spec: s, DB: pool, DSN: b.dsn(s.Name), Log: b.stand.log, Consumers: 2})
+		buses[s.Name], err = messaging.New(messaging.Config{Spec: s, DB: pool, DSN: b.dsn(s.Name), Log: b.stand.log, Consumers: 1})
 		if err != nil {
 			return nil, err
 		}

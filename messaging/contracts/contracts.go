@@ -10,14 +10,17 @@ type message interface {
 // service adds its own here.
 func All() []message {
 	return []message{
-		ReserveStock{}, ReleaseStock{}, FulfilOrder{}, DispatchShipment{}, CheckAvailability{}, Availability{},
-		ProductChanged{}, StockLevelChanged{}, StockReserved{}, StockRejected{}, StockReleased{}, ReservationExpired{},
-		FulfilmentStarted{}, FulfilmentRefused{}, ShipmentPacked{}, ShipmentDispatched{}, ShipmentDelivered{},
+		ReserveStock{}, ReleaseStock{}, FulfilOrder{}, StopFulfilment{}, DispatchShipment{}, ExpectReturn{}, CheckAvailability{}, Availability{},
+		ProductChanged{}, StockLevelChanged{}, StockReserved{}, StockPartiallyReserved{}, StockRejected{}, StockReleased{}, ReservationExpired{},
+		FulfilmentStarted{}, FulfilmentRefused{}, ShipmentPacked{}, ShipmentDispatched{}, ShipmentDelivered{}, ShipmentLost{}, ReturnReceived{},
 
-		AuthorizePayment{}, CapturePayment{}, VoidPayment{},
-		PaymentAuthorized{}, PaymentDeclined{}, PaymentCaptured{}, PaymentVoided{},
+		AuthorizePayment{}, CapturePayment{}, VoidPayment{}, RefundPayment{},
+		PaymentAuthorized{}, PaymentDeclined{}, PaymentCaptured{}, CaptureFailed{}, PaymentVoided{}, PaymentVoidRefused{},
+		RefundSucceeded{}, RefundFailed{},
 
-		OrderPlaced{}, OrderStatusChanged{}, OrderActionRequired{}, OrderConfirmed{}, OrderShipped{}, OrderDelivered{},
-		OrderCancelled{}, OrderRejected{}, OrderExpired{},
+		OrderPlaced{}, OrderStatusChanged{}, OrderActionRequired{}, OrderAmended{}, OrderConfirmed{}, OrderShipped{}, OrderDelivered{},
+		OrderCompleted{}, OrderCancelled{}, CancelRefused{}, OrderRejected{}, OrderExpired{}, OrderRefunded{}, OrderNeedsAttention{},
+
+		SendNotification{}, ResendNotification{}, NotificationSent{}, NotificationFailed{},
 	}
 }

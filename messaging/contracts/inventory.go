@@ -11,7 +11,9 @@ const (
 	KindReserveStock     = "inventory.reserve_stock"
 	KindReleaseStock     = "inventory.release_stock"
 	KindFulfilOrder      = "inventory.fulfil_order"
+	KindStopFulfilment   = "inventory.stop_fulfilment"
 	KindDispatchShipment = "inventory.dispatch_shipment"
+	KindExpectReturn     = "inventory.expect_return"
 
 	KindCheckAvailability = "inventory.check_availability"
 	KindAvailability      = "inventory.availability"
@@ -27,19 +29,26 @@ const (
 	KindShipmentPacked     = "inventory.shipment_packed"
 	KindShipmentDispatched = "inventory.shipment_dispatched"
 	KindShipmentDelivered  = "inventory.shipment_delivered"
+	KindShipmentLost       = "inventory.shipment_lost"
+	KindReturnReceived     = "inventory.return_received"
+
+	KindStockPartiallyReserved = "inventory.stock_partially_reserved"
 )
 
-// ReserveStock asks inventory to hold all lines for HoldSeconds. It is answered
-// by StockReserved or StockRejected; repeated, by the same answer again.
+// ReserveStock asks inventory to hold all lines for HoldSeconds, or, with
+// AllowPartial, what is there of them. It is answered by StockReserved,
+// StockPartiallyReserved or StockRejected; repeated, by the same answer again.
 type ReserveStock struct {
 	ReservationID string `json:"reservation_id" validate:"required,uuid"`
 	OrderID       string `json:"order_id" validate:"required,uuid"`
 	Lines         []Line `json:"lines" validate:"min=1,max=100,dive"`
 	HoldSeconds   int    `json:"hold_seconds" validate:"min=1"`
+	AllowPartial  bool   `json:"allow_partial"` // since version 2
 }
 
-func (ReserveStock) Kind() string    { return KindReserveStock }
-func (m ReserveStock) Order() string { return m.OrderID }
+func (ReserveStock) Kind() string       { return KindReserveStock }
+func (m ReserveStock) Order() string    { return m.OrderID }
+func (ReserveStock) SchemaVersion() int { return 2 }
 
 // ReleaseStock undoes a reservation in any state before shipping; of one that
 // never was it leaves a tombstone, so that an overtaken ReserveStock is refused.
@@ -64,8 +73,20 @@ type FulfilOrder struct {
 func (FulfilOrder) Kind() string    { return KindFulfilOrder }
 func (m FulfilOrder) Order() string { return m.OrderID }
 
+// StopFulfilment asks the warehouse to stop picking, because the customer has
+// cancelled. Answered by StockReleased, or by ShipmentPacked when it is too late;
+// repeated, by the same answer again.
+type StopFulfilment struct {
+	ReservationID string `json:"reservation_id" validate:"required,uuid"`
+	OrderID       string `json:"order_id" validate:"required,uuid"`
+}
+
+func (StopFulfilment) Kind() string    { return KindStopFulfilment }
+func (m StopFulfilment) Order() string { return m.OrderID }
+
 // DispatchShipment hands what is packed and paid to the carrier. Answered by
-// ShipmentDispatched and later ShipmentDelivered; repeated, by the latest again.
+// ShipmentDispatched and later ShipmentDelivered or ShipmentLost; repeated, by the
+// latest again.
 type DispatchShipment struct {
 	ReservationID string `json:"reservation_id" validate:"required,uuid"`
 	OrderID       string `json:"order_id" validate:"required,uuid"`
@@ -73,6 +94,19 @@ type DispatchShipment struct {
 
 func (DispatchShipment) Kind() string    { return KindDispatchShipment }
 func (m DispatchShipment) Order() string { return m.OrderID }
+
+// ExpectReturn tells the warehouse that the customer sends these lines of a
+// delivered order back. Answered by ReturnReceived once they are there; repeated
+// after that, by the same answer again.
+type ExpectReturn struct {
+	ReturnID      string `json:"return_id" validate:"required,uuid"`
+	ReservationID string `json:"reservation_id" validate:"required,uuid"`
+	OrderID       string `json:"order_id" validate:"required,uuid"`
+	Lines         []Line `json:"lines" validate:"min=1,max=100,dive"`
+}
+
+func (ExpectReturn) Kind() string    { return KindExpectReturn }
+func (m ExpectReturn) Order() string { return m.OrderID }
 
 // CheckAvailability asks how many pieces of products can be ordered now. It is a
 // request: whoever asks waits for the Availability that answers it. Nothing is
@@ -133,6 +167,17 @@ type StockReserved struct {
 func (StockReserved) Kind() string    { return KindStockReserved }
 func (m StockReserved) Order() string { return m.OrderID }
 
+// StockPartiallyReserved: these lines, less than was asked for, are held until the
+// hold runs out. It answers only a ReserveStock that allowed it.
+type StockPartiallyReserved struct {
+	ReservationID string `json:"reservation_id" validate:"required,uuid"`
+	OrderID       string `json:"order_id" validate:"required,uuid"`
+	Lines         []Line `json:"lines" validate:"min=1,dive"`
+}
+
+func (StockPartiallyReserved) Kind() string    { return KindStockPartiallyReserved }
+func (m StockPartiallyReserved) Order() string { return m.OrderID }
+
 // StockRejected: nothing is held. ReasonCode is out_of_stock, unknown_sku or released.
 type StockRejected struct {
 	ReservationID string   `json:"reservation_id" validate:"required,uuid"`
@@ -182,15 +227,18 @@ type FulfilmentRefused struct {
 func (FulfilmentRefused) Kind() string    { return KindFulfilmentRefused }
 func (m FulfilmentRefused) Order() string { return m.OrderID }
 
-// ShipmentPacked: these lines are packed and wait for their money.
+// ShipmentPacked: these lines are packed and wait for their money. They are fewer,
+// or smaller, than was reserved when the warehouse found less (a short pick); since
+// version 2 there may be none, and then nothing is reserved any more.
 type ShipmentPacked struct {
 	ReservationID string `json:"reservation_id" validate:"required,uuid"`
 	OrderID       string `json:"order_id" validate:"required,uuid"`
-	Lines         []Line `json:"lines" validate:"min=1,dive"`
+	Lines         []Line `json:"lines" validate:"dive"`
 }
 
-func (ShipmentPacked) Kind() string    { return KindShipmentPacked }
-func (m ShipmentPacked) Order() string { return m.OrderID }
+func (ShipmentPacked) Kind() string       { return KindShipmentPacked }
+func (m ShipmentPacked) Order() string    { return m.OrderID }
+func (ShipmentPacked) SchemaVersion() int { return 2 }
 
 // ShipmentDispatched: the carrier has it.
 type ShipmentDispatched struct {
@@ -210,3 +258,23 @@ type ShipmentDelivered struct {
 
 func (ShipmentDelivered) Kind() string    { return KindShipmentDelivered }
 func (m ShipmentDelivered) Order() string { return m.OrderID }
+
+// ShipmentLost: the carrier will not deliver it.
+type ShipmentLost struct {
+	ReservationID string `json:"reservation_id" validate:"required,uuid"`
+	OrderID       string `json:"order_id" validate:"required,uuid"`
+}
+
+func (ShipmentLost) Kind() string    { return KindShipmentLost }
+func (m ShipmentLost) Order() string { return m.OrderID }
+
+// ReturnReceived: these lines of a return are back in stock.
+type ReturnReceived struct {
+	ReturnID      string `json:"return_id" validate:"required,uuid"`
+	ReservationID string `json:"reservation_id" validate:"required,uuid"`
+	OrderID       string `json:"order_id" validate:"required,uuid"`
+	Lines         []Line `json:"lines" validate:"min=1,dive"`
+}
+
+func (ReturnReceived) Kind() string    { return KindReturnReceived }
+func (m ReturnReceived) Order() string { return m.OrderID }

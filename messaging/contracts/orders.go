@@ -7,12 +7,17 @@ const (
 	KindOrderPlaced         = "orders.order_placed"
 	KindOrderStatusChanged  = "orders.order_status_changed"
 	KindOrderActionRequired = "orders.order_action_required"
+	KindOrderAmended        = "orders.order_amended"
 	KindOrderConfirmed      = "orders.order_confirmed"
 	KindOrderShipped        = "orders.order_shipped"
 	KindOrderDelivered      = "orders.order_delivered"
+	KindOrderCompleted      = "orders.order_completed"
 	KindOrderCancelled      = "orders.order_cancelled"
+	KindCancelRefused       = "orders.cancel_refused"
 	KindOrderRejected       = "orders.order_rejected"
 	KindOrderExpired        = "orders.order_expired"
+	KindOrderRefunded       = "orders.order_refunded"
+	KindOrderNeedsAttention = "orders.order_needs_attention"
 )
 
 // Customer is whom an order's events are about. Personal data: never logged.
@@ -57,18 +62,35 @@ func (OrderStatusChanged) Kind() string    { return KindOrderStatusChanged }
 func (m OrderStatusChanged) Order() string { return m.OrderID }
 
 // OrderActionRequired: the customer has to do something until DecideUntil.
-// Action is payment_method: another one may be tried.
+// Action is payment_method (another one may be tried) or, since version 2,
+// stock_decision: only Lines are there, which may be accepted or the order cancelled.
 type OrderActionRequired struct {
-	OrderID     string    `json:"order_id" validate:"required,uuid"`
-	Customer    Customer  `json:"customer"`
-	Action      string    `json:"action" validate:"required"`
-	ReasonCode  string    `json:"reason_code" validate:"required"`
-	Options     []string  `json:"options" validate:"min=1"`
-	DecideUntil time.Time `json:"decide_until" validate:"required"`
+	OrderID     string       `json:"order_id" validate:"required,uuid"`
+	Customer    Customer     `json:"customer"`
+	Action      string       `json:"action" validate:"required"`
+	ReasonCode  string       `json:"reason_code" validate:"required"`
+	Options     []string     `json:"options" validate:"min=1"`
+	DecideUntil time.Time    `json:"decide_until" validate:"required"`
+	Lines       []PricedLine `json:"lines,omitempty" validate:"dive"`
 }
 
-func (OrderActionRequired) Kind() string    { return KindOrderActionRequired }
-func (m OrderActionRequired) Order() string { return m.OrderID }
+func (OrderActionRequired) Kind() string       { return KindOrderActionRequired }
+func (m OrderActionRequired) Order() string    { return m.OrderID }
+func (OrderActionRequired) SchemaVersion() int { return 2 }
+
+// OrderAmended: the order is for less than before, because not all was there.
+// Lines and TotalMinor are what it is for now.
+type OrderAmended struct {
+	OrderID    string       `json:"order_id" validate:"required,uuid"`
+	Customer   Customer     `json:"customer"`
+	Lines      []PricedLine `json:"lines" validate:"min=1,dive"`
+	TotalMinor int64        `json:"total_minor" validate:"min=1"`
+	Currency   string       `json:"currency" validate:"required,iso4217"`
+	ReasonCode string       `json:"reason_code" validate:"required"` // part_accepted, short_pick
+}
+
+func (OrderAmended) Kind() string    { return KindOrderAmended }
+func (m OrderAmended) Order() string { return m.OrderID }
 
 // OrderConfirmed: stock is held and the money set aside.
 type OrderConfirmed struct {
@@ -129,3 +151,48 @@ type OrderExpired struct {
 
 func (OrderExpired) Kind() string    { return KindOrderExpired }
 func (m OrderExpired) Order() string { return m.OrderID }
+
+// OrderCompleted: delivered, and the time for returns is over.
+type OrderCompleted struct {
+	OrderID  string   `json:"order_id" validate:"required,uuid"`
+	Customer Customer `json:"customer"`
+}
+
+func (OrderCompleted) Kind() string    { return KindOrderCompleted }
+func (m OrderCompleted) Order() string { return m.OrderID }
+
+// CancelRefused: the customer wanted to cancel, and the parcel was packed first.
+// The order goes on.
+type CancelRefused struct {
+	OrderID    string   `json:"order_id" validate:"required,uuid"`
+	Customer   Customer `json:"customer"`
+	ReasonCode string   `json:"reason_code" validate:"required"`
+}
+
+func (CancelRefused) Kind() string    { return KindCancelRefused }
+func (m CancelRefused) Order() string { return m.OrderID }
+
+// OrderRefunded: money went back to the customer, AmountMinor by the refunds that
+// have just succeeded. Full says that the customer has paid nothing in the end.
+type OrderRefunded struct {
+	OrderID     string   `json:"order_id" validate:"required,uuid"`
+	Customer    Customer `json:"customer"`
+	AmountMinor int64    `json:"amount_minor" validate:"min=1"`
+	Currency    string   `json:"currency" validate:"required,iso4217"`
+	Full        bool     `json:"full"`
+	ReasonCode  string   `json:"reason_code" validate:"required"` // returned, lost, not_sent_back, …
+}
+
+func (OrderRefunded) Kind() string    { return KindOrderRefunded }
+func (m OrderRefunded) Order() string { return m.OrderID }
+
+// OrderNeedsAttention: an operator has to decide how the order goes on. Resume is
+// the status that it is taken up from.
+type OrderNeedsAttention struct {
+	OrderID    string `json:"order_id" validate:"required,uuid"`
+	Resume     string `json:"resume" validate:"required"`
+	ReasonCode string `json:"reason_code" validate:"required"`
+}
+
+func (OrderNeedsAttention) Kind() string    { return KindOrderNeedsAttention }
+func (m OrderNeedsAttention) Order() string { return m.OrderID }

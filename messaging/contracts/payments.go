@@ -5,11 +5,16 @@ const (
 	KindAuthorizePayment = "payments.authorize_payment"
 	KindCapturePayment   = "payments.capture_payment"
 	KindVoidPayment      = "payments.void_payment"
+	KindRefundPayment    = "payments.refund_payment"
 
-	KindPaymentAuthorized = "payments.payment_authorized"
-	KindPaymentDeclined   = "payments.payment_declined"
-	KindPaymentCaptured   = "payments.payment_captured"
-	KindPaymentVoided     = "payments.payment_voided"
+	KindPaymentAuthorized  = "payments.payment_authorized"
+	KindPaymentDeclined    = "payments.payment_declined"
+	KindPaymentCaptured    = "payments.payment_captured"
+	KindCaptureFailed      = "payments.capture_failed"
+	KindPaymentVoided      = "payments.payment_voided"
+	KindPaymentVoidRefused = "payments.payment_void_refused"
+	KindRefundSucceeded    = "payments.refund_succeeded"
+	KindRefundFailed       = "payments.refund_failed"
 )
 
 // AuthorizePayment asks for the customer's money to be set aside. Answered by
@@ -29,7 +34,8 @@ func (AuthorizePayment) Kind() string    { return KindAuthorizePayment }
 func (m AuthorizePayment) Order() string { return m.OrderID }
 
 // CapturePayment takes the money that the attempt set aside. Answered by
-// PaymentCaptured; repeated under the same CaptureID, by the same answer again.
+// PaymentCaptured or CaptureFailed; repeated under the same CaptureID, by the same
+// answer again.
 type CapturePayment struct {
 	PaymentID   string `json:"payment_id" validate:"required,uuid"`
 	Attempt     int    `json:"attempt" validate:"min=1"`
@@ -43,7 +49,8 @@ func (m CapturePayment) Order() string { return m.OrderID }
 
 // VoidPayment gives back what the attempt, and any before it, set aside. Of an
 // attempt that never was it leaves a tombstone, so that an overtaken
-// AuthorizePayment is refused. Answered by PaymentVoided.
+// AuthorizePayment is refused. Answered by PaymentVoided or PaymentVoidRefused;
+// after the latter, a repeated one is tried anew.
 type VoidPayment struct {
 	PaymentID string `json:"payment_id" validate:"required,uuid"`
 	Attempt   int    `json:"attempt" validate:"min=1"`
@@ -52,6 +59,20 @@ type VoidPayment struct {
 
 func (VoidPayment) Kind() string    { return KindVoidPayment }
 func (m VoidPayment) Order() string { return m.OrderID }
+
+// RefundPayment gives AmountMinor of what was captured back to the customer.
+// Answered by RefundSucceeded or RefundFailed; repeated under the same RefundID
+// and amount, by the same success again, while a failed one is tried anew.
+type RefundPayment struct {
+	RefundID    string `json:"refund_id" validate:"required,uuid"`
+	PaymentID   string `json:"payment_id" validate:"required,uuid"`
+	OrderID     string `json:"order_id" validate:"required,uuid"`
+	AmountMinor int64  `json:"amount_minor" validate:"min=1"`
+	Reason      string `json:"reason" validate:"required"` // a code: returned, lost, not_sent_back, …
+}
+
+func (RefundPayment) Kind() string    { return KindRefundPayment }
+func (m RefundPayment) Order() string { return m.OrderID }
 
 // PaymentAuthorized: the amount is set aside at the provider.
 type PaymentAuthorized struct {
@@ -99,3 +120,54 @@ type PaymentVoided struct {
 
 func (PaymentVoided) Kind() string    { return KindPaymentVoided }
 func (m PaymentVoided) Order() string { return m.OrderID }
+
+// CaptureFailed: the provider will not give the money that the attempt set aside,
+// and that authorisation is closed. ReasonCode is the provider's.
+type CaptureFailed struct {
+	PaymentID  string `json:"payment_id" validate:"required,uuid"`
+	Attempt    int    `json:"attempt" validate:"min=1"`
+	CaptureID  string `json:"capture_id" validate:"required,uuid"`
+	OrderID    string `json:"order_id" validate:"required,uuid"`
+	ReasonCode string `json:"reason_code" validate:"required"`
+}
+
+func (CaptureFailed) Kind() string    { return KindCaptureFailed }
+func (m CaptureFailed) Order() string { return m.OrderID }
+
+// ReasonCaptured is the ReasonCode of a PaymentVoidRefused whose money was
+// captured: it can only be refunded.
+const ReasonCaptured = "captured"
+
+// PaymentVoidRefused: what is set aside for the attempt can't be given back.
+// ReasonCode is ReasonCaptured or the provider's.
+type PaymentVoidRefused struct {
+	PaymentID  string `json:"payment_id" validate:"required,uuid"`
+	Attempt    int    `json:"attempt" validate:"min=1"`
+	OrderID    string `json:"order_id" validate:"required,uuid"`
+	ReasonCode string `json:"reason_code" validate:"required"`
+}
+
+func (PaymentVoidRefused) Kind() string    { return KindPaymentVoidRefused }
+func (m PaymentVoidRefused) Order() string { return m.OrderID }
+
+// RefundSucceeded: the money is on its way back to the customer.
+type RefundSucceeded struct {
+	RefundID    string `json:"refund_id" validate:"required,uuid"`
+	PaymentID   string `json:"payment_id" validate:"required,uuid"`
+	OrderID     string `json:"order_id" validate:"required,uuid"`
+	AmountMinor int64  `json:"amount_minor" validate:"min=1"`
+}
+
+func (RefundSucceeded) Kind() string    { return KindRefundSucceeded }
+func (m RefundSucceeded) Order() string { return m.OrderID }
+
+// RefundFailed: the provider refused the refund. ReasonCode is the provider's.
+type RefundFailed struct {
+	RefundID   string `json:"refund_id" validate:"required,uuid"`
+	PaymentID  string `json:"payment_id" validate:"required,uuid"`
+	OrderID    string `json:"order_id" validate:"required,uuid"`
+	ReasonCode string `json:"reason_code" validate:"required"`
+}
+
+func (RefundFailed) Kind() string    { return KindRefundFailed }
+func (m RefundFailed) Order() string { return m.OrderID }

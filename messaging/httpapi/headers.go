@@ -4,6 +4,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -20,6 +21,9 @@ func checkRequest(r *http.Request) error {
 	}
 	if ids := r.Header.Values("X-Customer-Id"); len(ids) > 1 || len(ids) == 1 && !printable(ids[0], 64) {
 		return invalidParameter("header X-Customer-Id: once, 1 to 64 printable ASCII characters without blanks")
+	}
+	if roles := r.Header.Values("X-Role"); len(roles) > 1 || len(roles) == 1 && !slices.Contains([]Role{Customer, Operator, Admin}, Role(roles[0])) {
+		return invalidParameter("header X-Role: once, and customer, operator or admin")
 	}
 	_, err := query(r)
 	return err
@@ -73,6 +77,34 @@ func CustomerID(r *http.Request) string {
 		return id
 	}
 	return "demo"
+}
+
+// Role is what a caller may do. A caller without one is a Customer.
+type Role string
+
+// The roles.
+const (
+	Customer Role = "customer"
+	Operator Role = "operator" // works in the shop: stock, shipments, refunds, orders that need attention
+	Admin    Role = "admin"    // may do whatever an operator may
+)
+
+// RoleOf is the caller's role as X-Role says, Customer when it says nothing. The
+// Mux has let pass no other value.
+func RoleOf(r *http.Request) Role {
+	if role := r.Header.Get("X-Role"); role != "" {
+		return Role(role)
+	}
+	return Customer
+}
+
+// RequireOperator returns nil for an operator or an admin, else the problem
+// forbidden.
+func RequireOperator(r *http.Request) error {
+	if RoleOf(r) == Customer {
+		return NewProblem(http.StatusForbidden, "forbidden", "only an operator may do this: send the header X-Role: operator")
+	}
+	return nil
 }
 
 // IdempotencyKey is the request's Idempotency-Key: 1 to 255 printable ASCII

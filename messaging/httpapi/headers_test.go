@@ -40,6 +40,37 @@ func TestCustomerID(t *testing.T) {
 	}
 }
 
+func TestRole(t *testing.T) {
+	t.Parallel()
+	mux := httpapi.NewMux(discard)
+	mux.Handle("GET /", func(w http.ResponseWriter, r *http.Request) error {
+		if err := httpapi.RequireOperator(r); err != nil {
+			return err
+		}
+		return ok(w, r)
+	})
+	for name, c := range map[string]struct {
+		header []string
+		status int
+		code   string
+	}{
+		"absent":     {nil, http.StatusForbidden, "forbidden"},
+		"a customer": {[]string{"X-Role", "customer"}, http.StatusForbidden, "forbidden"},
+		"operator":   {[]string{"X-Role", "operator"}, http.StatusOK, ""},
+		"admin":      {[]string{"X-Role", "admin"}, http.StatusOK, ""},
+		"unknown":    {[]string{"X-Role", "root"}, http.StatusBadRequest, "invalid-parameter"},
+		"empty":      {[]string{"X-Role", ""}, http.StatusBadRequest, "invalid-parameter"},
+		"twice":      {[]string{"X-Role", "customer", "X-Role", "admin"}, http.StatusBadRequest, "invalid-parameter"},
+	} {
+		res := get(mux, "/", c.header...)
+		if c.code != "" {
+			problem(t, res, c.status, c.code)
+		} else if res.Code != c.status {
+			t.Errorf("%s: got status %d, want %d", name, res.Code, c.status)
+		}
+	}
+}
+
 func TestIdempotencyKey(t *testing.T) {
 	t.Parallel()
 	var got string

@@ -65,8 +65,8 @@ func TestRole(t *testing.T) {
 		res := get(mux, "/", c.header...)
 		if c.code != "" {
 			problem(t, res, c.status, c.code)
-		} else if res.Code != c.status {
-			t.Errorf("%s: got status %d, want %d", name, res.Code, c.status)
+		} else if res.StatusCode != c.status {
+			t.Errorf("%s: got status %d, want %d", name, res.StatusCode, c.status)
 		}
 	}
 }

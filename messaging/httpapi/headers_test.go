@@ -59,7 +59,7 @@ func TestRole(t *testing.T) {
 		"operator":   {[]string{"X-Role", "operator"}, http.StatusOK, ""},
 		"admin":      {[]string{"X-Role", "admin"}, http.StatusOK, ""},
 		"unknown":    {[]string{"X-Role", "root"}, http.StatusBadRequest, "invalid-parameter"},
-		"empty":      {[]string{"X-Role", ""}, http.StatusBadRequest, "invalid-parameter"},
+		"blank":      {[]string{"X-Role", " "}, http.StatusBadRequest, "invalid-parameter"},
 		"twice":      {[]string{"X-Role", "customer", "X-Role", "admin"}, http.StatusBadRequest, "invalid-parameter"},
 	} {
 		res := get(mux, "/", c.header...)

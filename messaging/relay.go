@@ -78,6 +78,9 @@ func (r *relay) run(ctx context.Context) {
 		if n >= asked {
 			continue
 		}
+		if n >= busyMove {
+			sleep(ctx, gather)
+		}
 		timer := time.NewTimer(limit.poll)
 		select {
 		case <-r.bell:
@@ -85,6 +88,23 @@ func (r *relay) run(ctx context.Context) {
 		case <-ctx.Done():
 		}
 		timer.Stop()
+	}
+}
+
+// A statement that moves rows costs as much as ten of them. Where a move found
+// busyMove rows more are on their way: what comes within gather goes together.
+const (
+	busyMove = 8
+	gather   = 2 * time.Millisecond
+)
+
+// sleep returns after d, or when ctx ends.
+func sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
 	}
 }
 

@@ -78,7 +78,7 @@ func (r *relay) run(ctx context.Context) {
 		if n >= asked {
 			continue
 		}
-		if n >= busyMove {
+		if n >= busyBatch {
 			sleep(ctx, gather)
 		}
 		timer := time.NewTimer(limit.poll)
@@ -90,13 +90,6 @@ func (r *relay) run(ctx context.Context) {
 		timer.Stop()
 	}
 }
-
-// A statement that moves rows costs as much as ten of them. Where a move found
-// busyMove rows more are on their way: what comes within gather goes together.
-const (
-	busyMove = 8
-	gather   = 2 * time.Millisecond
-)
 
 // sleep returns after d, or when ctx ends.
 func sleep(ctx context.Context, d time.Duration) {

@@ -110,7 +110,7 @@ func (s *Service) afterSale(w http.ResponseWriter, r *http.Request, key, id, cus
 		if err := a.make(http.StatusAccepted, id, shown); err != nil {
 			return err
 		}
-		insertAnswer(tx, caller, *a)
+		insertAnswer(tx, caller, in.On, *a)
 		if done != nil {
 			insertDeed(tx, *done)
 		}

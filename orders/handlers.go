@@ -17,6 +17,7 @@ func (s *Service) handle(bus *messaging.Bus) {
 	bus.Preload(queue, s.preload)
 	messaging.Handle(bus, s.onProductChanged)
 	messaging.Handle(bus, s.onStockReserved)
+	messaging.Handle(bus, s.onStockPartiallyReserved)
 	messaging.Handle(bus, s.onStockRejected)
 	messaging.Handle(bus, s.onStockReleased)
 	messaging.Handle(bus, s.onReservationExpired)
@@ -25,10 +26,16 @@ func (s *Service) handle(bus *messaging.Bus) {
 	messaging.Handle(bus, s.onShipmentPacked)
 	messaging.Handle(bus, s.onShipmentDispatched)
 	messaging.Handle(bus, s.onShipmentDelivered)
+	messaging.Handle(bus, s.onShipmentLost)
+	messaging.Handle(bus, s.onReturnReceived)
 	messaging.Handle(bus, s.onPaymentAuthorized)
 	messaging.Handle(bus, s.onPaymentDeclined)
 	messaging.Handle(bus, s.onPaymentCaptured)
+	messaging.Handle(bus, s.onCaptureFailed)
 	messaging.Handle(bus, s.onPaymentVoided)
+	messaging.Handle(bus, s.onPaymentVoidRefused)
+	messaging.Handle(bus, s.onRefundSucceeded)
+	messaging.Handle(bus, s.onRefundFailed)
 }
 
 // batch is what preload leaves for the handlers: the orders of the messages,
@@ -38,17 +45,21 @@ type batch struct {
 	orders map[string]*Order
 }
 
+// withLines are the kinds that are about the lines of an order. An order that may
+// be sent back or refunded comes with its lines anyway.
+var withLines = []string{contracts.KindStockPartiallyReserved, contracts.KindShipmentPacked, contracts.KindShipmentLost}
+
 // preload locks every order that messages are about, in one statement. The lines
-// are read only for the one kind whose guard compares them.
+// are read only where deciding needs them.
 func (s *Service) preload(ctx context.Context, tx *messaging.Tx, messages []messaging.Message) error {
-	var ids, withLines []string
+	var ids, lined []string
 	for _, m := range messages {
 		if uuid.Validate(m.OrderID) != nil { // of a product, or no order's at all
 			continue
 		}
 		ids = append(ids, m.OrderID)
-		if m.Kind == contracts.KindShipmentPacked {
-			withLines = append(withLines, m.OrderID)
+		if slices.Contains(withLines, m.Kind) {
+			lined = append(lined, m.OrderID)
 		}
 	}
 	loaded := &batch{orders: map[string]*Order{}}
@@ -57,7 +68,7 @@ func (s *Service) preload(ctx context.Context, tx *messaging.Tx, messages []mess
 		return nil
 	}
 	slices.Sort(ids)
-	locked, err := lockOrders(ctx, tx, slices.Compact(ids), withLines)
+	locked, err := lockOrders(ctx, tx, slices.Compact(ids), lined)
 	if err != nil {
 		return err
 	}
@@ -73,12 +84,18 @@ func (s *Service) onStockReserved(ctx context.Context, tx *messaging.Tx, m contr
 	return s.apply(ctx, tx, m)
 }
 
+// onStockPartiallyReserved asks the customer whether the part that is there will do.
+func (s *Service) onStockPartiallyReserved(ctx context.Context, tx *messaging.Tx, m contracts.StockPartiallyReserved) error {
+	return s.apply(ctx, tx, m)
+}
+
 // onStockRejected ends the order: nothing is held or owed.
 func (s *Service) onStockRejected(ctx context.Context, tx *messaging.Tx, m contracts.StockRejected) error {
 	return s.apply(ctx, tx, m)
 }
 
-// onStockReleased notes that an order being undone holds no stock any more.
+// onStockReleased notes that an order being undone holds no stock any more; of one
+// that was to be stopped, that it can be undone.
 func (s *Service) onStockReleased(ctx context.Context, tx *messaging.Tx, m contracts.StockReleased) error {
 	return s.apply(ctx, tx, m)
 }
@@ -98,7 +115,8 @@ func (s *Service) onFulfilmentRefused(ctx context.Context, tx *messaging.Tx, m c
 	return s.apply(ctx, tx, m)
 }
 
-// onShipmentPacked takes the money.
+// onShipmentPacked takes the money for what was packed; nothing packed undoes the
+// order.
 func (s *Service) onShipmentPacked(ctx context.Context, tx *messaging.Tx, m contracts.ShipmentPacked) error {
 	return s.apply(ctx, tx, m)
 }
@@ -113,7 +131,18 @@ func (s *Service) onShipmentDelivered(ctx context.Context, tx *messaging.Tx, m c
 	return s.apply(ctx, tx, m)
 }
 
-// onPaymentAuthorized confirms the order and asks the warehouse.
+// onShipmentLost gives all the money back.
+func (s *Service) onShipmentLost(ctx context.Context, tx *messaging.Tx, m contracts.ShipmentLost) error {
+	return s.apply(ctx, tx, m)
+}
+
+// onReturnReceived gives the money for what came back.
+func (s *Service) onReturnReceived(ctx context.Context, tx *messaging.Tx, m contracts.ReturnReceived) error {
+	return s.apply(ctx, tx, m)
+}
+
+// onPaymentAuthorized confirms the order and asks the warehouse; of goods that are
+// packed already it takes the money. What has ended gives it back.
 func (s *Service) onPaymentAuthorized(ctx context.Context, tx *messaging.Tx, m contracts.PaymentAuthorized) error {
 	return s.apply(ctx, tx, m)
 }
@@ -129,8 +158,28 @@ func (s *Service) onPaymentCaptured(ctx context.Context, tx *messaging.Tx, m con
 	return s.apply(ctx, tx, m)
 }
 
+// onCaptureFailed asks the customer for another method; the goods stay packed.
+func (s *Service) onCaptureFailed(ctx context.Context, tx *messaging.Tx, m contracts.CaptureFailed) error {
+	return s.apply(ctx, tx, m)
+}
+
 // onPaymentVoided notes that no money is set aside for an order being undone.
 func (s *Service) onPaymentVoided(ctx context.Context, tx *messaging.Tx, m contracts.PaymentVoided) error {
+	return s.apply(ctx, tx, m)
+}
+
+// onPaymentVoidRefused has an operator look: the money can't be given back so.
+func (s *Service) onPaymentVoidRefused(ctx context.Context, tx *messaging.Tx, m contracts.PaymentVoidRefused) error {
+	return s.apply(ctx, tx, m)
+}
+
+// onRefundSucceeded notes that money went back; the last time it tells the customer.
+func (s *Service) onRefundSucceeded(ctx context.Context, tx *messaging.Tx, m contracts.RefundSucceeded) error {
+	return s.apply(ctx, tx, m)
+}
+
+// onRefundFailed has an operator look.
+func (s *Service) onRefundFailed(ctx context.Context, tx *messaging.Tx, m contracts.RefundFailed) error {
 	return s.apply(ctx, tx, m)
 }
 
@@ -152,7 +201,15 @@ func (s *Service) apply(ctx context.Context, tx *messaging.Tx, m messaging.Body)
 		tx.Ignore(ErrNotFound.Error())
 		return nil
 	}
-	step, err := s.rules.Decide(*o, Input{On: m.Kind(), Body: m, At: loaded.now})
+	in := Input{On: m.Kind(), Body: m, At: loaded.now}
+	if m.Kind() == contracts.KindShipmentLost {
+		id, err := uuid.NewV7()
+		if err != nil {
+			return fmt.Errorf("make a refund id: %w", err)
+		}
+		in.ID = id.String()
+	}
+	step, err := s.rules.Decide(*o, in)
 	if err != nil { // ErrStale, ErrIllegal
 		tx.Ignore(err.Error())
 		return nil
@@ -168,6 +225,19 @@ func (s *Service) apply(ctx context.Context, tx *messaging.Tx, m messaging.Body)
 func (s *Service) carryOut(ctx context.Context, tx *messaging.Tx, step Step) error {
 	if step.Dirty {
 		updateOrder(tx, step)
+	}
+	if step.Lines {
+		updateLines(tx, step.Order)
+	}
+	for _, r := range step.Returns {
+		if err := upsertReturn(tx, step.Order.ID, r); err != nil {
+			return err
+		}
+	}
+	for _, f := range step.Refunds {
+		if err := upsertRefund(tx, step.Order.ID, f); err != nil {
+			return err
+		}
 	}
 	if e := step.Entry; e != nil {
 		s.log.DebugContext(ctx, "order moved", "order_id", step.Order.ID, "from", e.From, "to", e.Status, "version", e.Version, "kind", e.Trigger)

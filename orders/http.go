@@ -2,11 +2,10 @@ package orders
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
-	"time"
+	"strings"
 
 	"github.com/google/uuid"
 
@@ -14,41 +13,6 @@ import (
 	"example.com/orderflow/messaging/contracts"
 	"example.com/orderflow/messaging/httpapi"
 )
-
-// summary is an order as a list shows it.
-type summary struct {
-	ID         string    `json:"id" db:"id"`
-	Status     Status    `json:"status" db:"status"`
-	ReasonCode string    `json:"reason_code" db:"reason_code"` // "" when the status needs no reason
-	TotalMinor int64     `json:"total_minor" db:"total_minor"`
-	Currency   string    `json:"currency" db:"currency"`
-	Version    int       `json:"version" db:"version"`
-	Tracking   string    `json:"tracking,omitempty" db:"tracking"`
-	CreatedAt  time.Time `json:"created_at" db:"created_at"` // UTC
-}
-
-// document is an order as it is shown by itself.
-type document struct {
-	summary
-	Lines   []Line   `json:"lines"`
-	History []Entry  `json:"history"` // oldest first
-	Next    []Status `json:"next"`    // reachable in one step
-}
-
-func newDocument(s summary, endsAs Status, lines []Line, history []Entry) document {
-	s.CreatedAt = s.CreatedAt.UTC()
-	for i := range history {
-		history[i].At = history[i].At.UTC()
-	}
-	return document{summary: s, Lines: lines, History: history, Next: Next(Order{Status: s.Status, EndsAs: endsAs})}
-}
-
-func summaryOf(o Order) summary {
-	return summary{
-		ID: o.ID, Status: o.Status, ReasonCode: o.ReasonCode, TotalMinor: o.TotalMinor, Currency: o.Currency,
-		Version: o.Version, Tracking: o.Tracking, CreatedAt: o.CreatedAt,
-	}
-}
 
 // createOrder places an order: POST /v1/orders. It answers 202 once the order is
 // stored; with "Prefer: wait=N", 201 when there is an outcome within N seconds.
@@ -66,9 +30,7 @@ func (s *Service) createOrder(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if a.Replayed {
-		w.Header().Set("Idempotency-Replayed", "true")
-	} else {
+	if !a.Replayed {
 		s.log.InfoContext(ctx, "order placed", "service", service, "order_id", a.OrderID, "customer_id", caller, "correlation_id", messaging.Correlation(ctx))
 		if wait := httpapi.PreferWait(r); wait > 0 {
 			settled, err := s.await(ctx, caller, a, wait)
@@ -81,10 +43,20 @@ func (s *Service) createOrder(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	w.Header().Set("Location", "/v1/orders/"+a.OrderID)
-	return httpapi.WriteJSON(w, a.Status, json.RawMessage(a.Body))
+	return a.write(w)
 }
 
-// getOrder shows one of the caller's orders: GET /v1/orders/{id}.
+// whose is whose orders the caller may see: the caller's own, or, for an
+// operator, "" for everybody's.
+func whose(r *http.Request) string {
+	if httpapi.RequireOperator(r) == nil {
+		return ""
+	}
+	return httpapi.CustomerID(r)
+}
+
+// getOrder shows one of the caller's orders, or any to an operator:
+// GET /v1/orders/{id}.
 func (s *Service) getOrder(w http.ResponseWriter, r *http.Request) error {
 	id, err := httpapi.Path(r, "id", "uuid")
 	if err != nil {
@@ -93,9 +65,9 @@ func (s *Service) getOrder(w http.ResponseWriter, r *http.Request) error {
 	return s.writeOrder(w, r, http.StatusOK, id)
 }
 
-// writeOrder answers with the caller's order id as it is now.
+// writeOrder answers with the order id, which the caller may see, as it is now.
 func (s *Service) writeOrder(w http.ResponseWriter, r *http.Request, status int, id string) error {
-	d, err := findOrder(r.Context(), s.db, id, httpapi.CustomerID(r))
+	d, err := findOrder(r.Context(), s.db, id, whose(r))
 	if errors.Is(err, ErrNotFound) {
 		return httpapi.NotFound()
 	}
@@ -105,7 +77,7 @@ func (s *Service) writeOrder(w http.ResponseWriter, r *http.Request, status int,
 	return httpapi.WriteJSON(w, status, d)
 }
 
-// orderList is a page of a customer's orders.
+// orderList is a page of orders.
 type orderList struct {
 	Orders     []summary `json:"orders"`                // newest first
 	NextCursor string    `json:"next_cursor,omitempty"` // absent on the last page
@@ -116,7 +88,8 @@ type orderCursor struct {
 	Before string `json:"before" validate:"required,uuid"`
 }
 
-// listOrders shows the caller's orders: GET /v1/orders?limit=&cursor=&status=.
+// listOrders shows the caller's orders, or everybody's to an operator:
+// GET /v1/orders?limit=&cursor=&status=.
 func (s *Service) listOrders(w http.ResponseWriter, r *http.Request) error {
 	page, err := httpapi.PageParams(r, "status="+statusRule)
 	if err != nil {
@@ -129,7 +102,7 @@ func (s *Service) listOrders(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	// One more than asked for tells whether there is another page.
-	list, err := listOrders(r.Context(), s.db, httpapi.CustomerID(r), Status(page.Filters["status"]), cursor.Before, page.Limit+1)
+	list, err := listOrders(r.Context(), s.db, whose(r), Status(page.Filters["status"]), cursor.Before, page.Limit+1)
 	if err != nil {
 		return err
 	}
@@ -145,7 +118,13 @@ func (s *Service) listOrders(w http.ResponseWriter, r *http.Request) error {
 }
 
 // statusRule is validator's rule for the name of a status.
-const statusRule = "oneof=placed authorizing payment_failed confirmed fulfilling capturing dispatching shipped delivered compensating cancelled rejected expired"
+var statusRule = func() string {
+	names := make([]string, len(statuses))
+	for i, s := range statuses {
+		names[i] = string(s)
+	}
+	return "oneof=" + strings.Join(names, " ")
+}()
 
 // cancelRequest is the body of POST /v1/orders/{id}/cancel; there may be none.
 type cancelRequest struct {
@@ -154,7 +133,7 @@ type cancelRequest struct {
 
 // cancelOrder undoes one of the caller's orders: POST /v1/orders/{id}/cancel. It
 // answers 202 while it is being undone, 200 once it is, and order-not-cancellable
-// when it is too late.
+// when it is too late; what has shipped may be sent back instead.
 func (s *Service) cancelOrder(w http.ResponseWriter, r *http.Request) error {
 	id, err := httpapi.Path(r, "id", "uuid")
 	if err != nil {
@@ -167,16 +146,56 @@ func (s *Service) cancelOrder(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	o, err := s.act(r.Context(), id, httpapi.CustomerID(r), Input{On: Cancel, Note: req.Reason})
+	switch {
+	case errors.Is(err, ErrIllegal):
+		p := httpapi.NewProblem(http.StatusConflict, "order-not-cancellable", "an order that is "+string(o.Status)+" can't be cancelled")
+		if o.Dispatched && !o.Status.Ended() {
+			p.Detail += "; once it is delivered it can be sent back"
+			p = p.WithHeader("Link", "</v1/orders/"+id+`/returns>; rel="related"`)
+		}
+		return p
+	case err != nil:
+		return err
+	case o.Status == Cancelled:
+		return s.writeOrder(w, r, http.StatusOK, id)
+	}
+	return s.writeOrder(w, r, http.StatusAccepted, id)
+}
+
+// decisionRequest is the body of POST /v1/orders/{id}/decision.
+type decisionRequest struct {
+	Decision string `json:"decision" validate:"required,oneof=accept cancel"`
+}
+
+// decideOrder says whether the part that is there will do:
+// POST /v1/orders/{id}/decision. It answers 202, and illegal-state unless that
+// was asked and isn't decided yet.
+func (s *Service) decideOrder(w http.ResponseWriter, r *http.Request) error {
+	id, err := httpapi.Path(r, "id", "uuid")
+	if err != nil {
+		return err
+	}
+	req, err := httpapi.Decode[decisionRequest](w, r)
+	if err != nil {
+		return err
+	}
+	in := Input{On: Accept}
+	if req.Decision == "cancel" {
+		in.On = Refuse
+	}
+	o, err := s.act(r.Context(), id, httpapi.CustomerID(r), in)
 	if errors.Is(err, ErrIllegal) {
-		return httpapi.NewProblem(http.StatusConflict, "order-not-cancellable", "an order that is "+string(o.Status)+" can't be cancelled")
+		return illegalState("an order that is " + string(o.Status) + " waits for no decision")
 	}
 	if err != nil {
 		return err
 	}
-	if o.Status == Cancelled {
-		return s.writeOrder(w, r, http.StatusOK, id)
-	}
 	return s.writeOrder(w, r, http.StatusAccepted, id)
+}
+
+// illegalState is the problem of what can't be done to an order as it is now.
+func illegalState(detail string) *httpapi.Problem {
+	return httpapi.NewProblem(http.StatusConflict, "illegal-state", detail)
 }
 
 // payRequest is the body of POST /v1/orders/{id}/payment.
@@ -202,7 +221,7 @@ func (s *Service) payOrder(w http.ResponseWriter, r *http.Request) error {
 	}
 	o, err := s.act(r.Context(), id, httpapi.CustomerID(r), Input{On: Pay, PaymentToken: req.PaymentToken, CaptureID: capture.String()})
 	if errors.Is(err, ErrIllegal) {
-		return httpapi.NewProblem(http.StatusConflict, "illegal-state", "an order that is "+string(o.Status)+" waits for no payment")
+		return illegalState("an order that is " + string(o.Status) + " waits for no payment")
 	}
 	if err != nil {
 		return err
@@ -215,22 +234,29 @@ func (s *Service) payOrder(w http.ResponseWriter, r *http.Request) error {
 func (s *Service) act(ctx context.Context, id, customerID string, in Input) (Order, error) {
 	var o Order
 	err := s.bus.InTx(ctx, func(ctx context.Context, tx *messaging.Tx) error {
-		locked, err := lockOrder(ctx, tx, id, customerID)
-		if errors.Is(err, ErrNotFound) {
-			return httpapi.NotFound()
-		}
-		if err != nil {
-			return err
-		}
-		o, in.At = locked.Order, locked.Now
-		step, err := s.rules.Decide(o, in)
-		if err != nil {
-			return err
-		}
+		step, err := s.actIn(ctx, tx, id, customerID, in)
 		o = step.Order
-		return s.carryOut(ctx, tx, step)
+		return err
 	})
 	return o, err
+}
+
+// actIn is act in a transaction; of an illegal Step only Order is set. customerID
+// "" is anybody's.
+func (s *Service) actIn(ctx context.Context, tx *messaging.Tx, id, customerID string, in Input) (Step, error) {
+	locked, err := lockOrder(ctx, tx, id, customerID)
+	if errors.Is(err, ErrNotFound) {
+		return Step{}, httpapi.NotFound()
+	}
+	if err != nil {
+		return Step{}, err
+	}
+	in.At = locked.Now
+	step, err := s.rules.Decide(locked.Order, in)
+	if err != nil {
+		return Step{Order: locked.Order}, err
+	}
+	return step, s.carryOut(ctx, tx, step)
 }
 
 // maxAskedSKUs is how many products showAvailability tells of at once.

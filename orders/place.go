@@ -2,7 +2,6 @@ package orders
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -23,6 +22,7 @@ type placeRequest struct {
 	Lines        []lineRequest   `json:"lines" validate:"required,min=1,max=100,dive"`
 	Customer     customerRequest `json:"customer" validate:"required"`
 	PaymentToken string          `json:"payment_token" validate:"required,max=255"`
+	AllowPartial bool            `json:"allow_partial,omitempty"` // ask whether a part will do, rather than reject
 	Priority     string          `json:"priority,omitempty" validate:"omitempty,oneof=express standard bulk"`
 	Note         string          `json:"note,omitempty" validate:"max=1000"`
 }
@@ -38,58 +38,14 @@ type customerRequest struct {
 	Address string `json:"address" validate:"required,max=500"`
 }
 
-// answer is what a request with an Idempotency-Key is answered, and its repeats
-// byte for byte.
-type answer struct {
-	Key         string
-	Fingerprint string // of the request
-	Status      int
-	Body        []byte // JSON
-	OrderID     string
-	Replayed    bool
-}
-
 // place stores the order that req asks for, or finds what was answered to key
 // before. It returns a *httpapi.Problem when the request is refused; nothing is
 // stored then.
 func (s *Service) place(ctx context.Context, caller, key string, req placeRequest) (answer, error) {
-	if err := req.checkSKUs(); err != nil {
+	if err := checkSKUs(req.Lines); err != nil {
 		return answer{}, err
 	}
-	// The decoded request, not its bytes: white space and member order don't count.
-	decoded, err := json.Marshal(req)
-	if err != nil {
-		return answer{}, fmt.Errorf("encode a request: %w", err)
-	}
-	fingerprint, err := httpapi.Fingerprint(decoded)
-	if err != nil {
-		return answer{}, err
-	}
-	a := answer{Key: key, Fingerprint: fingerprint}
-	placed, err := s.tryPlace(ctx, caller, req, a)
-	if keyTaken(err) {
-		// The other one's answer is stored now: the second look sees it.
-		placed, err = s.tryPlace(ctx, caller, req, a)
-	}
-	return placed, err
-}
-
-// tryPlace is place in one transaction. Its error is keyTaken when another one
-// with the same key has committed since it looked.
-func (s *Service) tryPlace(ctx context.Context, caller string, req placeRequest, a answer) (answer, error) {
-	err := s.bus.InTx(ctx, func(ctx context.Context, tx *messaging.Tx) error {
-		op, err := openOrder(ctx, tx, caller, a.Key, req.skus())
-		if err != nil {
-			return err
-		}
-		if op.Fingerprint.Valid {
-			a, err = replay(op, a)
-			return err
-		}
-		if !op.Locked {
-			return httpapi.NewProblem(http.StatusConflict, "idempotency-in-progress", "the first request with this Idempotency-Key is still being answered").
-				WithHeader("Retry-After", "1")
-		}
+	return s.once(ctx, caller, key, req, req.skus(), func(_ context.Context, tx *messaging.Tx, op opening, a *answer) error {
 		o, err := newOrder(caller, req, op)
 		if err != nil {
 			return err
@@ -99,28 +55,12 @@ func (s *Service) tryPlace(ctx context.Context, caller string, req placeRequest,
 			return fmt.Errorf("place order %s: %w", o.ID, err)
 		}
 		o = step.Order
-		a.Status, a.OrderID = http.StatusAccepted, o.ID
-		a.Body, err = json.Marshal(newDocument(summaryOf(o), o.EndsAs, o.Lines, []Entry{*step.Entry}))
-		if err != nil {
-			return fmt.Errorf("encode order %s: %w", o.ID, err)
+		if err := a.make(http.StatusAccepted, o.ID, newDocument(o, []Entry{*step.Entry})); err != nil {
+			return err
 		}
-		insertOrder(tx, o, *step.Entry, a)
+		insertOrder(tx, o, *step.Entry, *a)
 		return tx.Publish(inClass(step.Sends, o.Class)...)
 	})
-	if err != nil {
-		return answer{}, err
-	}
-	return a, nil
-}
-
-// replay is what was answered to a's key before; a problem when that was another
-// request.
-func replay(op opening, a answer) (answer, error) {
-	if op.Fingerprint.String != a.Fingerprint {
-		return answer{}, httpapi.NewProblem(http.StatusUnprocessableEntity, "idempotency-key-reused", "this Idempotency-Key belongs to another request")
-	}
-	a.Status, a.Body, a.OrderID, a.Replayed = int(op.Status.Int64), op.Body, op.OrderID.String, true
-	return a, nil
 }
 
 func (req placeRequest) skus() []string {
@@ -132,10 +72,10 @@ func (req placeRequest) skus() []string {
 }
 
 // checkSKUs returns a problem when a SKU stands in more than one line.
-func (req placeRequest) checkSKUs() error {
+func checkSKUs(lines []lineRequest) error {
 	seen := map[string]bool{}
 	p := httpapi.NewProblem(http.StatusUnprocessableEntity, "duplicate-sku", "a product may stand in one line only")
-	for i, l := range req.Lines {
+	for i, l := range lines {
 		if seen[l.SKU] {
 			p = p.WithError(skuPointer(i), "duplicate-sku", "is in a line before")
 		}
@@ -173,6 +113,7 @@ func newOrder(caller string, req placeRequest, op opening) (Order, error) {
 		ID: ids[0], ReservationID: ids[1], PaymentID: ids[2], CaptureID: ids[3],
 		CustomerID: caller, CustomerName: req.Customer.Name, CustomerEmail: req.Customer.Email, CustomerAddress: req.Customer.Address,
 		Note: req.Note, Class: classOf(req.Priority), Currency: req.Currency, TotalMinor: total, Lines: lines, PaymentToken: req.PaymentToken,
+		AllowPartial: req.AllowPartial,
 	}, nil
 }
 
@@ -256,9 +197,8 @@ func (s *Service) await(ctx context.Context, caller string, a answer, wait time.
 	if err != nil {
 		return answer{}, err
 	}
-	a.Status = http.StatusCreated
-	if a.Body, err = json.Marshal(d); err != nil {
-		return answer{}, fmt.Errorf("encode order %s: %w", a.OrderID, err)
+	if err := a.make(http.StatusCreated, a.OrderID, d); err != nil {
+		return answer{}, err
 	}
 	err = s.bus.InTx(ctx, func(_ context.Context, tx *messaging.Tx) error {
 		updateAnswer(tx, caller, a)

@@ -165,7 +165,10 @@ func (s *shop) place(key string) string {
 func (s *shop) row(id string) Order {
 	s.t.Helper()
 	var o lockedOrder
-	if err := s.db.Admin.Get(&o, `SELECT `+decidingColumns+`, `+lineList+` AS lines FROM orders.orders o WHERE o.id = $1`, id); err != nil {
+	err := s.db.Admin.Get(&o, `
+		SELECT `+decidingColumns+`, `+lineList+` AS lines, `+returnList+` AS returns, `+refundList+` AS refunds
+		  FROM orders.orders o WHERE o.id = $1`, id)
+	if err != nil {
 		s.t.Fatalf("read order %s: %v", id, err)
 	}
 	return o.Order
@@ -184,7 +187,8 @@ func (s *shop) wants(id string, status Status, kinds ...string) []messaging.Mess
 	return messages
 }
 
-// bring has the other services say what brings a placed order to status.
+// bring has the other services say, and the customer do, what brings a placed
+// order to status.
 func (s *shop) bring(id string, status Status) {
 	s.t.Helper()
 	way := map[Status]string{
@@ -197,10 +201,16 @@ func (s *shop) bring(id string, status Status) {
 		if o.Status == status {
 			break
 		}
-		if way[o.Status] == "" {
+		switch {
+		case o.Status == Fulfilling && status == Stopping:
+			s.must(http.StatusAccepted, "POST", "/v1/orders/"+id+"/cancel", "")
+		case o.Status == Shipped && status == Refunding:
+			s.deliver("done", says(contracts.KindShipmentLost, o).Body)
+		case way[o.Status] == "":
 			s.t.Fatalf("bring order %s to %s: no way from %s", id, status, o.Status)
+		default:
+			s.deliver("done", says(way[o.Status], o).Body)
 		}
-		s.deliver("done", says(way[o.Status], o).Body)
 	}
 	s.db.Published(s.t, service)
 }

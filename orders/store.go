@@ -6,13 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jmoiron/sqlx"
-
 	"example.com/orderflow/messaging"
-	"example.com/orderflow/messaging/contracts"
 )
 
 // ErrNotFound says that there is no such order, or that it is another customer's.
@@ -26,20 +23,36 @@ type lockedOrder struct {
 
 // decidingColumns are the columns of orders.orders o that deciding needs.
 const decidingColumns = `
-	o.id, o.customer_id, o.customer_name, o.customer_email, o.class, o.currency, o.total_minor,
-	o.status, o.reason_code, o.version, o.ends_as, o.reservation_id, o.payment_id, o.attempt, o.capture_id,
-	o.payment_token, o.declines, o.awaits_release, o.awaits_void, o.tracking, o.deadline, o.created_at, o.changed_at,
+	o.id, o.customer_id, o.customer_name, o.customer_email, o.class, o.currency, o.total_minor, o.allow_partial,
+	o.status, o.reason_code, o.version, o.ends_as, o.resume, o.resume_reason, o.resends,
+	o.reservation_id, o.payment_id, o.attempt, o.capture_id, o.payment_token, o.declines, o.awaits_release, o.awaits_void,
+	o.packed, o.captured, o.dispatched, o.tracking, o.return_until, o.deadline, o.created_at, o.changed_at,
 	(SELECT messaging.shop_now()) AS now`
 
-// lineList is the lines of orders.orders o as one JSON value.
-const lineList = `
+// The lines, returns and refunds of orders.orders o as one JSON value each.
+const (
+	lineList = `
 	(SELECT json_agg(json_build_object(
-	            'sku', l.sku, 'name', l.name, 'quantity', l.quantity, 'unit_price_minor', l.unit_price_minor) ORDER BY l.position)
+	            'sku', l.sku, 'name', l.name, 'quantity', l.quantity, 'unit_price_minor', l.unit_price_minor,
+	            'missing', l.missing, 'short', l.short, 'refunded', l.refunded, 'returned', l.returned) ORDER BY l.position)
 	   FROM orders.lines l
 	  WHERE l.order_id = o.id)`
+	returnList = `
+	(SELECT json_agg(json_build_object(
+	            'id', r.id, 'status', r.status, 'lines', r.lines, 'asked_at', r.asked_at) ORDER BY r.asked_at, r.id)
+	   FROM orders.returns r
+	  WHERE r.order_id = o.id)`
+	refundList = `
+	(SELECT json_agg(json_build_object(
+	            'id', f.id, 'status', f.status, 'reason_code', f.reason_code, 'amount_minor', f.amount_minor,
+	            'lines', f.lines, 'asked_at', f.asked_at, 'told_in', f.told_in) ORDER BY f.asked_at, f.id)
+	   FROM orders.refunds f
+	  WHERE f.order_id = o.id)`
+)
 
-// lockOrders locks the orders ids in one statement, sorted, and reads the lines
-// of those that are in withLines. Unknown ids are left out.
+// lockOrders locks the orders ids, sorted, and reads the lines of those that are
+// in withLines, in one statement. Of orders that may be sent back or refunded all
+// is read, in a second one. Unknown ids are left out.
 func lockOrders(ctx context.Context, tx *messaging.Tx, ids, withLines []string) ([]lockedOrder, error) {
 	var list []lockedOrder
 	err := tx.SelectContext(ctx, &list, `
@@ -52,18 +65,54 @@ func lockOrders(ctx context.Context, tx *messaging.Tx, ids, withLines []string) 
 	if err != nil {
 		return nil, fmt.Errorf("lock %d orders: %w", len(ids), err)
 	}
-	return list, nil
+	return list, readDetails(ctx, tx, list, Delivered, Refunding)
 }
 
-// lockOrder locks the customer's order id. It returns ErrNotFound when the
-// customer has no such order.
+// readDetails reads the lines, returns and refunds of those orders of list, which
+// are locked, that are in one of these statuses; of all without one. It is a
+// statement of its own because one that waits for a row's lock sees that row anew,
+// but everything else as it was when the waiting began.
+func readDetails(ctx context.Context, tx *messaging.Tx, list []lockedOrder, of ...Status) error {
+	places := map[string]int{}
+	var ids []string
+	for i, o := range list {
+		if len(of) == 0 || slices.Contains(of, o.Status) {
+			places[o.ID] = i
+			ids = append(ids, o.ID)
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	var details []struct {
+		ID      string  `db:"id"`
+		Lines   Lines   `db:"lines"`
+		Returns Returns `db:"returns"`
+		Refunds Refunds `db:"refunds"`
+	}
+	err := tx.SelectContext(ctx, &details, `
+		SELECT o.id, `+lineList+` AS lines, `+returnList+` AS returns, `+refundList+` AS refunds
+		  FROM orders.orders o
+		 WHERE o.id = ANY($1::uuid[])`, ids)
+	if err != nil {
+		return fmt.Errorf("read the details of %d orders: %w", len(ids), err)
+	}
+	for _, d := range details {
+		o := &list[places[d.ID]]
+		o.Lines, o.Returns, o.Refunds = d.Lines, d.Returns, d.Refunds
+	}
+	return nil
+}
+
+// lockOrder locks the customer's order id, or anybody's for the customer "", and
+// reads all of it. It returns ErrNotFound when the customer has no such order.
 func lockOrder(ctx context.Context, tx *messaging.Tx, id, customerID string) (lockedOrder, error) {
-	var o lockedOrder
-	err := tx.GetContext(ctx, &o, `
+	list := make([]lockedOrder, 1)
+	err := tx.GetContext(ctx, &list[0], `
 		SELECT `+decidingColumns+`
 		  FROM orders.orders o
 		 WHERE o.id = $1
-		   AND o.customer_id = $2
+		   AND ($2 = '' OR o.customer_id = $2)
 		   FOR UPDATE`, id, customerID)
 	if errors.Is(err, sql.ErrNoRows) {
 		return lockedOrder{}, ErrNotFound
@@ -71,7 +120,10 @@ func lockOrder(ctx context.Context, tx *messaging.Tx, id, customerID string) (lo
 	if err != nil {
 		return lockedOrder{}, fmt.Errorf("lock order %s: %w", id, err)
 	}
-	return o, nil
+	if err := readDetails(ctx, tx, list); err != nil {
+		return lockedOrder{}, err
+	}
+	return list[0], nil
 }
 
 // lockDueOrders locks, the longest due first, at most limit orders whose deadline
@@ -80,8 +132,7 @@ func lockOrder(ctx context.Context, tx *messaging.Tx, id, customerID string) (lo
 func lockDueOrders(ctx context.Context, tx *messaging.Tx, limit int) ([]lockedOrder, error) {
 	var list []lockedOrder
 	err := tx.SelectContext(ctx, &list, `
-		SELECT `+decidingColumns+`,
-		       CASE WHEN o.status = 'placed' THEN `+lineList+` END AS lines
+		SELECT `+decidingColumns+`
 		  FROM orders.orders o
 		 WHERE o.deadline <= (SELECT messaging.shop_now())
 		 ORDER BY o.deadline
@@ -90,7 +141,7 @@ func lockDueOrders(ctx context.Context, tx *messaging.Tx, limit int) ([]lockedOr
 	if err != nil {
 		return nil, fmt.Errorf("lock due orders: %w", err)
 	}
-	return list, nil
+	return list, readDetails(ctx, tx, list, Placed, Delivered, Refunding)
 }
 
 // updateOrder queues what step changes in the order's row, and its history row.
@@ -99,18 +150,26 @@ func updateOrder(tx *messaging.Tx, step Step) {
 	o := step.Order
 	tx.QueueRow(`
 		UPDATE orders.orders o
-		   SET status = c.status, reason_code = c.reason_code, version = c.version, ends_as = c.ends_as, attempt = c.attempt,
-		       capture_id = c.capture_id, payment_token = c.payment_token, declines = c.declines, awaits_release = c.awaits_release,
-		       awaits_void = c.awaits_void, tracking = c.tracking, deadline = c.deadline, changed_at = c.changed_at
+		   SET total_minor = c.total_minor, status = c.status, reason_code = c.reason_code, version = c.version, ends_as = c.ends_as,
+		       resume = c.resume, resume_reason = c.resume_reason, resends = c.resends, attempt = c.attempt, capture_id = c.capture_id,
+		       payment_token = c.payment_token, declines = c.declines, awaits_release = c.awaits_release, awaits_void = c.awaits_void,
+		       packed = c.packed, captured = c.captured, dispatched = c.dispatched, tracking = c.tracking,
+		       return_until = c.return_until, deadline = c.deadline, changed_at = c.changed_at
 		  FROM (SELECT DISTINCT ON (id) *
-		          FROM unnest($1::uuid[], $2::text[], $3::text[], $4::integer[], $5::text[], $6::integer[], $7::uuid[], $8::text[],
-		                      $9::integer[], $10::boolean[], $11::boolean[], $12::text[], $13::timestamptz[], $14::timestamptz[])
-		               WITH ORDINALITY AS c (id, status, reason_code, version, ends_as, attempt, capture_id, payment_token,
-		                      declines, awaits_release, awaits_void, tracking, deadline, changed_at, n)
+		          FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::integer[], $6::text[], $7::text[], $8::text[],
+		                      $9::integer[], $10::integer[], $11::uuid[], $12::text[], $13::integer[], $14::boolean[], $15::boolean[],
+		                      $16::boolean[], $17::boolean[], $18::boolean[], $19::text[], $20::timestamptz[], $21::timestamptz[],
+		                      $22::timestamptz[])
+		               WITH ORDINALITY AS c (id, total_minor, status, reason_code, version, ends_as, resume, resume_reason,
+		                      resends, attempt, capture_id, payment_token, declines, awaits_release, awaits_void,
+		                      packed, captured, dispatched, tracking, return_until, deadline,
+		                      changed_at, n)
 		         ORDER BY id, n DESC) c
 		 WHERE o.id = c.id`,
-		o.ID, string(o.Status), o.ReasonCode, o.Version, string(o.EndsAs), o.Attempt, o.CaptureID, o.PaymentToken,
-		o.Declines, o.AwaitsRelease, o.AwaitsVoid, o.Tracking, o.Deadline, o.ChangedAt)
+		o.ID, o.TotalMinor, string(o.Status), o.ReasonCode, o.Version, string(o.EndsAs), string(o.Resume), o.ResumeReason,
+		o.Resends, o.Attempt, o.CaptureID, o.PaymentToken, o.Declines, o.AwaitsRelease, o.AwaitsVoid,
+		o.Packed, o.Captured, o.Dispatched, o.Tracking, o.ReturnUntil, o.Deadline,
+		o.ChangedAt)
 	if e := step.Entry; e != nil {
 		tx.QueueRow(`
 		INSERT INTO orders.history (order_id, version, from_status, status, trigger, reason_code, note, at)
@@ -120,196 +179,53 @@ func updateOrder(tx *messaging.Tx, step Step) {
 	}
 }
 
-// product is what orders knows of a product.
-type product struct {
-	SKU        string `json:"sku"`
-	Name       string `json:"name"`
-	PriceMinor int64  `json:"price_minor"`
-	Currency   string `json:"currency"`
-	Active     bool   `json:"active"`
-}
-
-// opening is all that placing an order has to read.
-type opening struct {
-	Now         time.Time      `db:"now"`
-	Locked      bool           `db:"locked"`      // the key is ours until the transaction ends
-	Fingerprint sql.NullString `db:"fingerprint"` // of the request that used the key before
-	Status      sql.NullInt64  `db:"status"`      // of its answer
-	Body        []byte         `db:"body"`
-	OrderID     sql.NullString `db:"order_id"`
-	Products    []byte         `db:"products"` // JSON
-}
-
-// openOrder locks the caller's key without waiting, reads what was answered to
-// it before, and looks up skus, in one statement. Its view may be older than the
-// lock: insertOrder finds out.
-func openOrder(ctx context.Context, tx *messaging.Tx, caller, key string, skus []string) (opening, error) {
-	var op opening
-	err := tx.GetContext(ctx, &op, `
-		SELECT messaging.shop_now() AS now,
-		       pg_try_advisory_xact_lock(hashtextextended($1::text || chr(31) || $2::text, 0)) AS locked,
-		       k.fingerprint, k.status, k.body, k.order_id,
-		       (SELECT json_agg(json_build_object(
-		                   'sku', p.sku, 'name', p.name, 'price_minor', p.price_minor, 'currency', p.currency, 'active', p.active))
-		          FROM orders.products p
-		         WHERE p.sku = ANY($3::text[])) AS products
-		  FROM (SELECT) AS once
-		  LEFT JOIN orders.idempotency_keys k ON k.caller = $1 AND k.key = $2`, caller, key, skus)
-	if err != nil {
-		return opening{}, fmt.Errorf("look up key and %d products: %w", len(skus), err)
-	}
-	return op, nil
-}
-
-// insertOrder queues a new order with its lines, its first history row and the
-// answer to its Idempotency-Key, in one statement. The commit's error is keyTaken
-// when the key has an answer already.
-func insertOrder(tx *messaging.Tx, o Order, e Entry, a answer) {
+// updateLines queues the quantities of o's lines, which are read.
+func updateLines(tx *messaging.Tx, o Order) {
 	n := len(o.Lines)
-	skus, names, quantities, prices := make([]string, n), make([]string, n), make([]int32, n), make([]int64, n)
+	skus, missing, short, refunded, returned := make([]string, n), make([]int32, n), make([]int32, n), make([]int32, n), make([]int32, n)
 	for i, l := range o.Lines {
-		skus[i], names[i], quantities[i], prices[i] = l.SKU, l.Name, int32(l.Quantity), l.UnitPriceMinor
+		skus[i], missing[i], short[i], refunded[i], returned[i] = l.SKU, int32(l.Missing), int32(l.Short), int32(l.Refunded), int32(l.Returned)
 	}
 	tx.Queue(`
-		WITH inserted AS (
-			INSERT INTO orders.orders (id, customer_id, customer_name, customer_email, customer_address, note, class, currency, total_minor,
-			       status, reason_code, version, ends_as, reservation_id, payment_id, attempt, capture_id, payment_token, declines,
-			       awaits_release, awaits_void, tracking, deadline, created_at, changed_at)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, '', $13, $14, 0, $15, $16, 0, false, false, '', $17, $18, $18)
-		), listed AS (
-			INSERT INTO orders.lines (order_id, position, sku, name, quantity, unit_price_minor)
-			SELECT $1, l.position, l.sku, l.name, l.quantity, l.price
-			  FROM unnest($19::text[], $20::text[], $21::integer[], $22::bigint[]) WITH ORDINALITY AS l(sku, name, quantity, price, position)
-		), entered AS (
-			INSERT INTO orders.history (order_id, version, from_status, status, trigger, reason_code, note, at)
-			VALUES ($1, $12, '', $10, $23, $11, '', $18)
-		)
-		INSERT INTO orders.idempotency_keys (caller, key, fingerprint, status, body, order_id, created_at)
-		VALUES ($2, $24, $25, $26, $27, $1, $18)`,
-		o.ID, o.CustomerID, o.CustomerName, o.CustomerEmail, o.CustomerAddress, o.Note, o.Class, o.Currency, o.TotalMinor,
-		o.Status, o.ReasonCode, o.Version, o.ReservationID, o.PaymentID, o.CaptureID, o.PaymentToken, o.Deadline, o.CreatedAt,
-		skus, names, quantities, prices, e.Trigger, a.Key, a.Fingerprint, a.Status, a.Body)
+		UPDATE orders.lines l
+		   SET missing = c.missing, short = c.short, refunded = c.refunded, returned = c.returned
+		  FROM unnest($2::text[], $3::integer[], $4::integer[], $5::integer[], $6::integer[]) AS c (sku, missing, short, refunded, returned)
+		 WHERE l.order_id = $1
+		   AND l.sku = c.sku`, o.ID, skus, missing, short, refunded, returned)
 }
 
-// keyTaken reports whether err is insertOrder's: another request with the same
-// Idempotency-Key has committed since we looked.
-func keyTaken(err error) bool {
-	var pg *pgconn.PgError
-	return errors.As(err, &pg) && pg.Code == "23505" && pg.ConstraintName == "idempotency_keys_pkey"
-}
-
-// updateAnswer queues that the caller's key is answered otherwise from now on.
-func updateAnswer(tx *messaging.Tx, caller string, a answer) {
+// upsertReturn queues a return of order id, new or changed.
+func upsertReturn(tx *messaging.Tx, id string, r Return) error {
+	lines, err := json.Marshal(r.Lines)
+	if err != nil {
+		return fmt.Errorf("encode return %s of order %s: %w", r.ID, id, err)
+	}
 	tx.Queue(`
-		UPDATE orders.idempotency_keys
-		   SET status = $3, body = $4
-		 WHERE caller = $1
-		   AND key = $2`, caller, a.Key, a.Status, a.Body)
+		INSERT INTO orders.returns (order_id, id, status, lines, asked_at)
+		VALUES ($1, $2, $3, $4::jsonb, $5)
+		ON CONFLICT (order_id, id) DO UPDATE
+		   SET status = excluded.status, lines = excluded.lines`, id, r.ID, string(r.Status), string(lines), r.AskedAt)
+	return nil
 }
 
-// upsertProduct queues what m says of a product, unless something newer is known.
-func upsertProduct(tx *messaging.Tx, m contracts.ProductChanged, at time.Time) {
+// upsertRefund queues a refund of order id, new or changed.
+func upsertRefund(tx *messaging.Tx, id string, f Refund) error {
+	lines, err := json.Marshal(f.Lines)
+	if err != nil {
+		return fmt.Errorf("encode refund %s of order %s: %w", f.ID, id, err)
+	}
 	tx.Queue(`
-		INSERT INTO orders.products AS p (sku, name, price_minor, currency, active, changed_at)
-		VALUES ($1, $2, $3, $4, $5, $6)
-		ON CONFLICT (sku) DO UPDATE
-		   SET name = excluded.name, price_minor = excluded.price_minor, currency = excluded.currency,
-		       active = excluded.active, changed_at = excluded.changed_at
-		 WHERE p.changed_at <= excluded.changed_at`, m.SKU, m.Name, m.PriceMinor, m.Currency, m.Active, at)
+		INSERT INTO orders.refunds (order_id, id, status, reason_code, amount_minor, lines, asked_at, told_in)
+		VALUES ($1, $2, $3, $4, $5, $6::jsonb, $7, $8)
+		ON CONFLICT (order_id, id) DO UPDATE
+		   SET status = excluded.status, told_in = excluded.told_in`,
+		id, f.ID, string(f.Status), f.ReasonCode, f.AmountMinor, string(lines), f.AskedAt, f.ToldIn)
+	return nil
 }
 
-// hasProducts reports whether any product is known.
-func hasProducts(ctx context.Context, db *sqlx.DB) (bool, error) {
-	var known bool
-	if err := db.GetContext(ctx, &known, `SELECT EXISTS (SELECT FROM orders.products)`); err != nil {
-		return false, fmt.Errorf("look for products: %w", err)
-	}
-	return known, nil
-}
-
-// findOrder reads the customer's order id as it is shown. It returns ErrNotFound
-// when the customer has no such order.
-func findOrder(ctx context.Context, db *sqlx.DB, id, customerID string) (document, error) {
-	var row struct {
-		summary
-		EndsAs  Status  `db:"ends_as"`
-		Lines   Lines   `db:"lines"`
-		History History `db:"history"`
-	}
-	err := db.GetContext(ctx, &row, `
-		SELECT o.id, o.status, o.reason_code, o.total_minor, o.currency, o.version, o.tracking, o.created_at, o.ends_as,
-		       `+lineList+` AS lines,
-		       (SELECT json_agg(json_build_object(
-		                   'version', h.version, 'status', h.status, 'from', h.from_status, 'reason_code', h.reason_code, 'at', h.at) ORDER BY h.version)
-		          FROM orders.history h
-		         WHERE h.order_id = o.id) AS history
-		  FROM orders.orders o
-		 WHERE o.id = $1
-		   AND o.customer_id = $2`, id, customerID)
-	if errors.Is(err, sql.ErrNoRows) {
-		return document{}, ErrNotFound
-	}
-	if err != nil {
-		return document{}, fmt.Errorf("find order %s: %w", id, err)
-	}
-	return newDocument(row.summary, row.EndsAs, row.Lines, row.History), nil
-}
-
-// findStatus reads the status of order id. It returns ErrNotFound when there is
-// no such order.
-func findStatus(ctx context.Context, db *sqlx.DB, id string) (Status, error) {
-	var status Status
-	err := db.GetContext(ctx, &status, `SELECT status FROM orders.orders WHERE id = $1`, id)
-	if errors.Is(err, sql.ErrNoRows) {
-		return Unplaced, ErrNotFound
-	}
-	if err != nil {
-		return Unplaced, fmt.Errorf("find the status of order %s: %w", id, err)
-	}
-	return status, nil
-}
-
-// listOrders reads at most limit of the customer's orders, newest first, older
-// than the order before unless that is "", in status unless that is "".
-func listOrders(ctx context.Context, db *sqlx.DB, customerID string, status Status, before string, limit int) ([]summary, error) {
-	list := []summary{}
-	err := db.SelectContext(ctx, &list, `
-		SELECT o.id, o.status, o.reason_code, o.total_minor, o.currency, o.version, o.tracking, o.created_at
-		  FROM orders.orders o
-		 WHERE o.customer_id = $1
-		   AND ($2 = '' OR o.status = $2)
-		   AND o.id < COALESCE(NULLIF($3, ''), 'ffffffff-ffff-ffff-ffff-ffffffffffff')::uuid
-		 ORDER BY o.id DESC
-		 LIMIT $4`, customerID, status, before, limit)
-	if err != nil {
-		return nil, fmt.Errorf("list orders: %w", err)
-	}
-	for i := range list {
-		list[i].CreatedAt = list[i].CreatedAt.UTC()
-	}
-	return list, nil
-}
-
-// Lines are an order's lines, read from one JSON value.
-type Lines []Line
-
-// Scan reads what the database aggregated.
-func (l *Lines) Scan(src any) error { return scanJSON(src, l) }
-
-// History is an order's history, read from one JSON value.
-type History []Entry
-
-// Scan reads what the database aggregated.
-func (h *History) Scan(src any) error { return scanJSON(src, h) }
-
-func scanJSON(src, target any) error {
-	switch v := src.(type) {
-	case nil:
-		return nil
-	case []byte:
-		return json.Unmarshal(v, target)
-	case string:
-		return json.Unmarshal([]byte(v), target)
-	}
-	return fmt.Errorf("scan %T as JSON", src)
+// insertDeed queues what an operator did.
+func insertDeed(tx *messaging.Tx, d deed) {
+	tx.Queue(`
+		INSERT INTO orders.audit (actor, role, action, order_id, reason, request_id)
+		VALUES ($1, $2, $3, $4, $5, $6)`, d.Actor, string(d.Role), d.Action, d.OrderID, d.Reason, d.RequestID)
 }

@@ -3,7 +3,6 @@ package orders
 import (
 	"slices"
 
-	"example.com/orderflow/messaging"
 	"example.com/orderflow/messaging/contracts"
 )
 
@@ -13,44 +12,45 @@ type Transition struct {
 	Row    int      // of the table in the documents
 	From   []Status // Unplaced: the order does not exist yet
 	On     []string // kinds of messages, or actions: any of them
-	When   *Guard   // nil = always
+	If     *Fact    // what the order must be like, which Next knows, too; nil = anything
+	When   *Guard   // what has happened must be like, too; nil = always
 	To     Status
 	EndsAs Status // into Compensating: how it will end; from it: the orders that this is about
-	Stays  bool   // To is From: no history row, no version
+	Resume Status // from NeedsAttention: the orders that this is about, by where they were
+	Stays  bool   // To is From, and it isn't worth a history row or a version
 	Reason func(Order, Input) string
-	Then   func(*Order, Input) // what else changes in the row, before it enters To
-	Sends  []Send              // besides OrderStatusChanged, which every change of status sends
-}
-
-// Guard is a named condition on an order, as it was, and its Input.
-type Guard struct {
-	Name  string
-	Holds func(Order, Input) bool
-}
-
-// Send is a message that a transition sends. Body makes it from the order as it
-// is after the move; it returns nil when there is nothing to send.
-type Send struct {
-	Kind string
-	Body func(Rules, Order, Input) messaging.Body
+	Then   func(*Order, Input) // what else changes in the order, before it enters To
+	Sends  []Send              // besides OrderStatusChanged, which every history row sends
 }
 
 // transitions is the state machine: nothing else decides whether a move is legal.
-var transitions = []Transition{
+var transitions = slices.Concat(steps, overdue())
+
+var steps = []Transition{
 	{Row: 1, From: from(Unplaced), On: on(Place), To: Placed,
 		Sends: []Send{reserveStock, orderPlaced}},
 
 	{Row: 2, From: from(Placed), On: on(contracts.KindStockReserved), To: Authorizing,
 		Then: firstAttempt, Sends: []Send{authorizePayment}},
+	{Row: 3, From: from(Placed), On: on(contracts.KindStockPartiallyReserved), If: partialAllowed, When: partReserved, To: AwaitingCustomer,
+		Reason: because("partly_out_of_stock"), Then: noteMissing, Sends: []Send{stockDecision}},
 	{Row: 4, From: from(Placed), On: on(contracts.KindStockRejected), To: Rejected,
 		Reason: given, Sends: []Send{orderRejected}},
+	{Row: 5, From: from(AwaitingCustomer), On: on(Accept), To: Authorizing,
+		Then: acceptPart, Sends: []Send{authorizePayment, orderAmended("part_accepted")}},
+	{Row: 6, From: from(AwaitingCustomer), On: on(Cancel, Refuse), To: Compensating, EndsAs: Cancelled,
+		Reason: because(byCustomer), Sends: undo},
+	{Row: 6, From: from(AwaitingCustomer), On: on(DeadlineUp), To: Compensating, EndsAs: Expired,
+		Reason: because("not_decided"), Sends: undo},
 
-	{Row: 7, From: from(Authorizing), On: on(contracts.KindPaymentAuthorized), To: Confirmed,
+	{Row: 7, From: from(Authorizing), On: on(contracts.KindPaymentAuthorized), If: unpacked, To: Confirmed,
 		Sends: []Send{fulfilOrder, orderConfirmed}},
-	{Row: 8, From: from(Authorizing), On: on(contracts.KindPaymentDeclined), When: lastDecline, To: Compensating, EndsAs: Rejected,
+	{Row: 7, From: from(Authorizing), On: on(contracts.KindPaymentAuthorized), If: packed, To: Capturing,
+		Sends: []Send{capturePayment}},
+	{Row: 8, From: from(Authorizing), On: on(contracts.KindPaymentDeclined), If: lastDecline, To: Compensating, EndsAs: Rejected,
 		Reason: because("payment_declined"), Then: countDecline, Sends: undo},
-	{Row: 8, From: from(Authorizing), On: on(contracts.KindPaymentDeclined), To: PaymentFailed,
-		Reason: given, Then: countDecline, Sends: []Send{orderActionRequired}},
+	{Row: 8, From: from(Authorizing), On: on(contracts.KindPaymentDeclined), If: earlyDecline, To: PaymentFailed,
+		Reason: given, Then: countDecline, Sends: []Send{paymentMethod}},
 	{Row: 9, From: from(PaymentFailed), On: on(Pay), To: Authorizing,
 		Then: nextAttempt, Sends: []Send{authorizePayment}},
 	{Row: 9, From: from(PaymentFailed), On: on(DeadlineUp), To: Compensating, EndsAs: Rejected,
@@ -60,41 +60,129 @@ var transitions = []Transition{
 	{Row: 10, From: from(Confirmed), On: on(contracts.KindFulfilmentRefused), To: Compensating, EndsAs: Rejected,
 		Reason: given, Sends: undo},
 	{Row: 11, From: from(Confirmed, Fulfilling), On: on(contracts.KindShipmentPacked), When: allPacked, To: Capturing,
-		Sends: []Send{capturePayment}},
-	{Row: 14, From: from(Capturing), On: on(contracts.KindPaymentCaptured), To: Dispatching,
-		Sends: []Send{dispatchShipment}},
-	{Row: 15, From: from(Dispatching), On: on(contracts.KindShipmentDispatched), To: Shipped,
-		Then: noteTracking, Sends: []Send{orderShipped}},
-	{Row: 16, From: from(Dispatching, Shipped), On: on(contracts.KindShipmentDelivered), To: Delivered,
-		Sends: []Send{orderDelivered}},
+		Then: notePacked, Sends: []Send{capturePayment}},
+	{Row: 11, From: from(Confirmed, Fulfilling), On: on(contracts.KindShipmentPacked), When: fewerPacked, To: Capturing,
+		Then: notePacked, Sends: []Send{capturePayment, orderAmended("short_pick")}},
+	{Row: 11, From: from(Confirmed, Fulfilling), On: on(contracts.KindShipmentPacked), When: nothingPacked, To: Compensating, EndsAs: Rejected,
+		Reason: because("nothing_found"), Sends: undo},
+	{Row: 11, From: from(Stopping), On: on(contracts.KindShipmentPacked), When: allPacked, To: Capturing,
+		Then: notePacked, Sends: []Send{capturePayment, cancelRefused}},
+	{Row: 11, From: from(Stopping), On: on(contracts.KindShipmentPacked), When: fewerPacked, To: Capturing,
+		Then: notePacked, Sends: []Send{capturePayment, orderAmended("short_pick"), cancelRefused}},
+	{Row: 11, From: from(Stopping), On: on(contracts.KindShipmentPacked), When: nothingPacked, To: Compensating, EndsAs: Cancelled,
+		Reason: because(byCustomer), Sends: undo},
+	{Row: 12, From: from(Fulfilling), On: on(Cancel), To: Stopping,
+		Reason: because(byCustomer), Sends: []Send{stopFulfilment}},
+	{Row: 13, From: from(Stopping), On: on(contracts.KindStockReleased), To: Compensating, EndsAs: Cancelled,
+		Reason: because(byCustomer), Sends: undo},
 
-	{Row: 21, From: from(Placed, Authorizing, PaymentFailed, Confirmed), On: on(contracts.KindReservationExpired), To: Compensating, EndsAs: Expired,
+	{Row: 14, From: from(Capturing), On: on(contracts.KindPaymentCaptured), To: Dispatching,
+		Then: noteCaptured, Sends: []Send{dispatchShipment}},
+	{Row: 14, From: from(Capturing), On: on(contracts.KindCaptureFailed), To: PaymentFailed,
+		Reason: given, Sends: []Send{paymentMethod}},
+	{Row: 15, From: from(Dispatching), On: on(contracts.KindShipmentDispatched), To: Shipped,
+		Then: noteDispatched, Sends: []Send{orderShipped}},
+	{Row: 16, From: from(Dispatching, Shipped), On: on(contracts.KindShipmentDelivered), To: Delivered,
+		Then: noteDispatched, Sends: []Send{orderDelivered}},
+	{Row: 16, From: from(Dispatching, Shipped), On: on(contracts.KindShipmentLost), To: Refunding,
+		Reason: because("lost"), Then: refundLost, Sends: []Send{refundPayment}},
+
+	{Row: 17, From: from(Delivered), On: on(AskReturn), When: returnable, To: Delivered,
+		Reason: because("return_announced"), Then: noteReturn, Sends: []Send{expectReturn}},
+	{Row: 18, From: from(Delivered, Refunding), On: on(contracts.KindReturnReceived), When: returnExpectedSo, To: Refunding,
+		Reason: because("returned"), Then: refundReturned, Sends: []Send{refundPayment}},
+	{Row: 18, From: from(Delivered, Refunding), On: on(OperatorRefund), When: refundable, To: Refunding,
+		Reason: because("not_sent_back"), Then: refundUnreturned, Sends: []Send{refundPayment}},
+	{Row: 19, From: from(Delivered), On: on(DeadlineUp), If: nothingReturning, To: Completed,
+		Reason: because("return_time_over"), Sends: []Send{orderCompleted}},
+
+	{Row: 20, From: from(Refunding), On: on(contracts.KindRefundSucceeded), If: nothingKept, When: lastRefund, To: Refunded,
+		Reason: kept, Then: noteLastRefund, Sends: []Send{orderRefunded}},
+	{Row: 20, From: from(Refunding), On: on(contracts.KindRefundSucceeded), If: somethingKept, When: lastRefund, To: Delivered,
+		Then: noteLastRefund, Sends: []Send{orderRefunded}},
+	{Row: 20, From: from(Refunding), On: on(contracts.KindRefundSucceeded), When: oneRefund, To: Refunding, Stays: true,
+		Then: noteRefund},
+	{Row: 20, From: from(Refunding), On: on(contracts.KindRefundFailed), When: oneRefund, To: NeedsAttention,
+		Reason: because("refund_failed"), Then: noteRefund, Sends: []Send{orderNeedsAttention}},
+	// Refunded before it was dispatched, it ends only when its stock is free, too.
+	{Row: 20, From: from(Refunding), On: on(contracts.KindStockReleased), If: allRefunded, When: lastAnswer, To: Refunded,
+		Reason: kept, Then: noteLastRefund, Sends: []Send{orderRefunded}},
+	{Row: 20, From: from(Refunding), On: on(contracts.KindStockReleased), When: lastAnswer, To: Refunding, Stays: true,
+		Then: noteAnswer},
+
+	{Row: 21, From: from(Placed, AwaitingCustomer, Authorizing, PaymentFailed, Confirmed), On: on(contracts.KindReservationExpired), To: Compensating, EndsAs: Expired,
 		Reason: because("reservation_expired"), Sends: undo},
 
 	// Cancelling. Asked again while it is being undone, or after, it answers the same.
 	{Row: 22, From: from(Placed, Authorizing, PaymentFailed, Confirmed), On: on(Cancel), To: Compensating, EndsAs: Cancelled,
-		Reason: because("cancelled_by_customer"), Sends: undo},
+		Reason: because(byCustomer), Sends: undo},
+	{Row: 22, From: from(Stopping), On: on(Cancel), To: Stopping, Stays: true},
 	{Row: 22, From: from(Compensating), On: on(Cancel), EndsAs: Cancelled, To: Compensating, Stays: true},
 	{Row: 22, From: from(Cancelled), On: on(Cancel), To: Cancelled, Stays: true},
 
 	{Row: 23, From: from(Compensating), On: on(contracts.KindStockReleased, contracts.KindPaymentVoided), When: lastAnswer, EndsAs: Cancelled, To: Cancelled,
-		Reason: kept, Sends: []Send{orderCancelled}},
+		Reason: kept, Then: noteAnswer, Sends: []Send{orderCancelled}},
 	{Row: 23, From: from(Compensating), On: on(contracts.KindStockReleased, contracts.KindPaymentVoided), When: lastAnswer, EndsAs: Rejected, To: Rejected,
-		Reason: kept, Sends: []Send{orderRejected}},
+		Reason: kept, Then: noteAnswer, Sends: []Send{orderRejected}},
 	{Row: 23, From: from(Compensating), On: on(contracts.KindStockReleased, contracts.KindPaymentVoided), When: lastAnswer, EndsAs: Expired, To: Expired,
-		Reason: kept, Sends: []Send{orderExpired}},
+		Reason: kept, Then: noteAnswer, Sends: []Send{orderExpired}},
 	{Row: 23, From: from(Compensating), On: on(contracts.KindStockReleased, contracts.KindPaymentVoided), When: firstAnswer, To: Compensating, Stays: true,
 		Then: noteAnswer},
+	{Row: 23, From: from(Compensating), On: on(contracts.KindPaymentVoidRefused), If: voidAwaited, To: NeedsAttention,
+		Reason: because("void_refused"), Then: noteVoidRefused, Sends: []Send{orderNeedsAttention}},
 
-	// An answer is overdue: the same command again, as a new message.
-	{Row: 24, From: from(Placed), On: on(DeadlineUp), To: Placed, Stays: true, Sends: []Send{reserveStock}},
-	{Row: 24, From: from(Authorizing), On: on(DeadlineUp), To: Authorizing, Stays: true, Sends: []Send{authorizePayment}},
-	{Row: 24, From: from(Confirmed), On: on(DeadlineUp), To: Confirmed, Stays: true, Sends: []Send{fulfilOrder}},
-	{Row: 24, From: from(Fulfilling), On: on(DeadlineUp), To: Fulfilling, Stays: true, Sends: []Send{fulfilOrder}},
-	{Row: 24, From: from(Capturing), On: on(DeadlineUp), To: Capturing, Stays: true, Sends: []Send{capturePayment}},
-	{Row: 24, From: from(Dispatching), On: on(DeadlineUp), To: Dispatching, Stays: true, Sends: []Send{dispatchShipment}},
-	{Row: 24, From: from(Shipped), On: on(DeadlineUp), To: Shipped, Stays: true, Sends: []Send{dispatchShipment}},
-	{Row: 24, From: from(Compensating), On: on(DeadlineUp), To: Compensating, Stays: true, Sends: undo},
+	// What was held or set aside although the order had ended is given back.
+	{Row: 26, From: from(Cancelled), On: on(contracts.KindPaymentAuthorized), To: Cancelled, Stays: true, Sends: []Send{voidLate}},
+	{Row: 26, From: from(Rejected), On: on(contracts.KindPaymentAuthorized), To: Rejected, Stays: true, Sends: []Send{voidLate}},
+	{Row: 26, From: from(Expired), On: on(contracts.KindPaymentAuthorized), To: Expired, Stays: true, Sends: []Send{voidLate}},
+	{Row: 26, From: from(Cancelled), On: on(contracts.KindStockReserved, contracts.KindStockPartiallyReserved), To: Cancelled, Stays: true, Sends: []Send{releaseLate}},
+	{Row: 26, From: from(Rejected), On: on(contracts.KindStockReserved, contracts.KindStockPartiallyReserved), To: Rejected, Stays: true, Sends: []Send{releaseLate}},
+	{Row: 26, From: from(Expired), On: on(contracts.KindStockReserved, contracts.KindStockPartiallyReserved), To: Expired, Stays: true, Sends: []Send{releaseLate}},
+}
+
+// waits are the statuses that wait for a service, each with what is sent again
+// when its answer is overdue, or when an operator takes the order up again.
+var waits = []struct {
+	status Status
+	again  []Send
+}{
+	{Placed, []Send{reserveStock}},
+	{Authorizing, []Send{authorizePayment}},
+	{Confirmed, []Send{fulfilOrder}},
+	{Fulfilling, []Send{fulfilOrder}},
+	{Stopping, []Send{stopFulfilment}},
+	{Capturing, []Send{capturePayment}},
+	{Dispatching, []Send{dispatchShipment}},
+	{Shipped, []Send{dispatchShipment}},
+	{Delivered, []Send{expectReturns}}, // while goods are on their way back
+	{Refunding, []Send{refundPayments, expectReturns, releaseStock}},
+	{Compensating, undo},
+}
+
+// overdue are the rows of what waits makes: an answer is overdue, and the same
+// command is sent again as a new message; too often, and an operator decides. An
+// answer that came while the order needed attention was ignored, and comes again.
+func overdue() []Transition {
+	var rows []Transition
+	for _, w := range waits {
+		rows = append(rows,
+			Transition{Row: 24, From: from(w.status), On: on(DeadlineUp), If: resendsLeft, To: w.status, Stays: true,
+				Then: countResend, Sends: w.again},
+			Transition{Row: 24, From: from(w.status), On: on(DeadlineUp), If: resendsUsed, To: NeedsAttention,
+				Reason: because("no_answer"), Sends: []Send{orderNeedsAttention}},
+			Transition{Row: 25, From: from(NeedsAttention), Resume: w.status, On: on(OperatorRetry), To: w.status,
+				Reason: resumed, Then: reopenRefunds, Sends: w.again})
+	}
+	return append(rows,
+		// Picking and carrying take their time: who answers that it is so, isn't away.
+		Transition{Row: 24, From: from(Fulfilling), On: on(contracts.KindFulfilmentStarted), When: askedAgain, To: Fulfilling, Stays: true, Then: forgetResends},
+		Transition{Row: 24, From: from(Shipped), On: on(contracts.KindShipmentDispatched), When: askedAgain, To: Shipped, Stays: true, Then: forgetResends},
+
+		Transition{Row: 25, From: from(NeedsAttention), On: on(OperatorCancel), If: captured, To: Refunding,
+			Reason: because(byOperator), Then: refundCancelled, Sends: []Send{refundPayments, releaseStock}},
+		Transition{Row: 25, From: from(NeedsAttention), On: on(OperatorCancel), If: uncaptured, To: Compensating, EndsAs: Cancelled,
+			Reason: because(byOperator), Sends: undo},
+	)
 }
 
 func from(statuses ...Status) []Status { return statuses }
@@ -104,109 +192,38 @@ func on(triggers ...string) []string { return triggers }
 // find returns the transition that in makes of o.
 func find(o Order, in Input) (Transition, bool) {
 	for _, t := range transitions {
-		if t.leaves(o) && slices.Contains(t.On, in.On) && (t.When == nil || t.When.Holds(o, in)) {
+		if t.fits(o, in) {
 			return t, true
 		}
 	}
 	return Transition{}, false
 }
 
+// fits reports whether t is what in makes of o.
+func (t Transition) fits(o Order, in Input) bool {
+	return t.leaves(o) && slices.Contains(t.On, in.On) && (t.When == nil || t.When.Holds(o, in))
+}
+
 // leaves reports whether t is a move from where o stands.
 func (t Transition) leaves(o Order) bool {
-	if !slices.Contains(t.From, o.Status) {
+	switch {
+	case !slices.Contains(t.From, o.Status), t.If != nil && !t.If.Holds(o):
 		return false
+	case o.Status == Compensating:
+		return t.EndsAs == "" || t.EndsAs == o.EndsAs
+	case o.Status == NeedsAttention:
+		return t.Resume == "" || t.Resume == o.Resume
 	}
-	return o.Status != Compensating || t.EndsAs == "" || t.EndsAs == o.EndsAs
+	return true
 }
 
 // Next returns the statuses that o can reach in one step, in the table's order.
 func Next(o Order) []Status {
 	next := []Status{}
 	for _, t := range transitions {
-		if !t.Stays && t.leaves(o) && !slices.Contains(next, t.To) {
+		if t.To != o.Status && t.leaves(o) && !slices.Contains(next, t.To) {
 			next = append(next, t.To)
 		}
 	}
 	return next
-}
-
-// The guards.
-var (
-	lastDecline = &Guard{"the third decline", func(o Order, _ Input) bool { return o.Declines+1 >= maxDeclines }}
-
-	allPacked = &Guard{"all lines are packed", func(o Order, in Input) bool {
-		m, ok := in.Body.(contracts.ShipmentPacked)
-		if !ok || len(m.Lines) != len(o.Lines) {
-			return false
-		}
-		packed := map[string]int{}
-		for _, l := range m.Lines {
-			packed[l.SKU] += l.Quantity
-		}
-		return !slices.ContainsFunc(o.Lines, func(l Line) bool { return packed[l.SKU] != l.Quantity })
-	}}
-
-	lastAnswer = &Guard{"the last awaited answer", func(o Order, in Input) bool {
-		return awaited(o, in) && o.AwaitsRelease != o.AwaitsVoid
-	}}
-
-	firstAnswer = &Guard{"another answer is awaited", func(o Order, in Input) bool {
-		return awaited(o, in) && o.AwaitsRelease && o.AwaitsVoid
-	}}
-)
-
-// awaited reports whether in is an answer that the undoing of o still waits for.
-func awaited(o Order, in Input) bool {
-	switch in.On {
-	case contracts.KindStockReleased:
-		return o.AwaitsRelease
-	case contracts.KindPaymentVoided:
-		return o.AwaitsVoid
-	}
-	return false
-}
-
-func firstAttempt(o *Order, _ Input) { o.Attempt = 1 }
-
-func countDecline(o *Order, _ Input) { o.Declines++ }
-
-func nextAttempt(o *Order, in Input) {
-	o.Attempt++
-	o.PaymentToken, o.CaptureID = in.PaymentToken, in.CaptureID
-}
-
-func noteTracking(o *Order, in Input) {
-	if m, ok := in.Body.(contracts.ShipmentDispatched); ok {
-		o.Tracking = m.Tracking
-	}
-}
-
-func noteAnswer(o *Order, in Input) {
-	switch in.On {
-	case contracts.KindStockReleased:
-		o.AwaitsRelease = false
-	case contracts.KindPaymentVoided:
-		o.AwaitsVoid = false
-	}
-}
-
-// because gives the same reason always.
-func because(code string) func(Order, Input) string {
-	return func(Order, Input) string { return code }
-}
-
-// kept is the reason for which the order has been compensating.
-func kept(o Order, _ Input) string { return o.ReasonCode }
-
-// given is the reason that the message states.
-func given(_ Order, in Input) string {
-	switch m := in.Body.(type) {
-	case contracts.StockRejected:
-		return m.ReasonCode
-	case contracts.PaymentDeclined:
-		return m.ReasonCode
-	case contracts.FulfilmentRefused:
-		return m.ReasonCode
-	}
-	return ""
 }

@@ -21,7 +21,7 @@ import (
 // step outcome, messages, counters, reservations and ledger must be the model's.
 func TestModel(t *testing.T) {
 	t.Parallel()
-	checks, steps := 6, 150
+	checks, steps := 5, 100
 	if long() {
 		checks, steps = 100, 200
 	}
@@ -111,6 +111,7 @@ type world struct {
 func (w *world) begin(rt *rapid.T) {
 	w.n++
 	w.skus, w.stock, w.orders = nil, map[string]*counters{}, nil
+	w.runOut(rt) // those of the check before
 	var products []Product
 	for i := range 3 {
 		sku := "M-" + strconv.Itoa(w.n) + "-" + strconv.Itoa(i)

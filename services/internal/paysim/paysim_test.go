@@ -14,7 +14,10 @@ import (
 
 func TestMain(m *testing.M) { messagingtest.Main(m) }
 
-const apiKey = "key-of-the-tests"
+const (
+	apiKey        = "key-of-the-tests"
+	webhookSecret = "whsec_c2VjcmV0LW9mLXRoZS10ZXN0cw=="
+)
 
 // serve runs the provider on db until t ends and returns its URL.
 func serve(t *testing.T, db *messagingtest.DB) string {

@@ -24,7 +24,8 @@ import (
 //     done it, may do it yet, or never heard of it. Look it up.
 //
 // No error text names a token, a key of ours or anything about the customer.
-// Implementations don't repeat requests by themselves, limit each by ctx and by a
+// Implementations don't repeat requests by themselves (net/http does, where a
+// header is spelt "Idempotency-Key" and a connection ends without an answer), limit each by ctx and by a
 // time-out of their own (connecting by a shorter one), and are used from many
 // goroutines at once.
 type Gateway interface {
@@ -192,7 +193,7 @@ type Movement struct {
 type Event struct {
 	ID      string // the same for every delivery of the event
 	AuthRef string // the authorization that it is about; "" = nothing of ours
-	Key     string // under which that authorization or refund was asked for, "" when the event doesn't say
+	Key     string // of ours, under which something of it was asked for; an event without is noted only
 }
 
 // ErrBadSignature is returned by ParseEvent: the webhook is not the provider's, or

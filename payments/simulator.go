@@ -336,7 +336,10 @@ func (s *Simulator) send(ctx context.Context, method, where, key string, body an
 		req.Header.Set("Content-Type", "application/json")
 	}
 	if key != "" {
-		req.Header.Set("Idempotency-Key", key)
+		// Spelt so because net/http repeats, by itself, a request with an
+		// "Idempotency-Key" on whose connection no answer came: when to repeat is ours to
+		// decide, after a look-up. HTTP doesn't care about the case.
+		req.Header["idempotency-key"] = []string{key}
 	}
 	return s.client.Do(req)
 }

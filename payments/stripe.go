@@ -101,10 +101,11 @@ func (s *Stripe) Authorize(ctx context.Context, r AuthorizeRequest) (Authorizati
 	ctx, seen := watch(ctx)
 	intent, err := s.client.V1PaymentIntents.Create(ctx, params)
 	if err != nil {
-		if a, ok := declinedAs(seen, err); ok {
-			return a, nil
+		a, err := declinedAs(seen, err)
+		if err != nil {
+			return a, fmt.Errorf("authorize: %w", err)
 		}
-		return Authorization{}, fmt.Errorf("authorize: %w", seen.failure(err))
+		return a, nil
 	}
 	switch {
 	case intent.ID == "" || intent.Amount != amount:

@@ -2,7 +2,6 @@ package payments
 
 import (
 	"errors"
-	"net/http"
 	"slices"
 	"strings"
 
@@ -26,35 +25,35 @@ var tellable = []string{
 	"withdrawal_count_limit_exceeded",
 }
 
-// declinedAs returns the authorization that a refused Authorize came to, false when
-// it was refused for another reason or not at all.
-func declinedAs(seen *exchange, err error) (Authorization, bool) {
+// declinedAs returns the authorization that an Authorize came to which err ended, the
+// library's error, or the error that the Gateway has for it.
+func declinedAs(seen *exchange, err error) (Authorization, error) {
+	a, failure := Authorization{Status: Refused}, seen.failure(err)
 	var said *stripe.Error
-	if !errors.As(err, &said) {
-		return Authorization{}, false
+	var refused *RefusedError
+	if !errors.As(err, &said) || !errors.As(failure, &refused) {
+		return Authorization{}, failure
 	}
-	a := Authorization{Status: Refused}
 	if said.PaymentIntent != nil {
 		a.Ref = said.PaymentIntent.ID
 		if said.PaymentIntent.Status == stripe.PaymentIntentStatusRequiresCapture {
-			return Authorization{}, false // it says two things
+			return Authorization{}, noAnswer(string(said.PaymentIntent.Status)) // it says two things
 		}
 	}
 	switch {
-	case seen.status == http.StatusPaymentRequired && said.Type == stripe.ErrorTypeCard:
+	case said.Type == stripe.ErrorTypeCard:
 		a.ReasonCode = declineReason(said)
-	case seen.status != http.StatusBadRequest && seen.status != http.StatusNotFound || said.Type != stripe.ErrorTypeInvalidRequest:
-		return Authorization{}, false
-	case said.Param == "payment_method" || said.Param == "confirmation_token":
-		a.ReasonCode = reasonInvalidMethod
-	case said.Code == stripe.ErrorCodePaymentMethodUnexpectedState, said.Code == stripe.ErrorCodeTokenAlreadyUsed:
+	case said.Type != stripe.ErrorTypeInvalidRequest:
+		return Authorization{}, failure
+	case said.Param == "payment_method", said.Param == "confirmation_token",
+		said.Code == stripe.ErrorCodePaymentMethodUnexpectedState, said.Code == stripe.ErrorCodeTokenAlreadyUsed:
 		a.ReasonCode = reasonInvalidMethod
 	case said.Code == stripe.ErrorCodeCardDeclineRateLimitExceeded:
 		a.ReasonCode = reasonDeclined
 	default:
-		return Authorization{}, false
+		return Authorization{}, failure
 	}
-	return a, true
+	return a, nil
 }
 
 // declineReason is the reason code for a card error.

@@ -100,6 +100,8 @@ func TestManyBuyersOfFewPieces(t *testing.T) {
 	f.addsUp(t)
 	var harmed []string
 	err = f.Admin.Select(&harmed, `
+		SELECT kind || ' was handled at attempt ' || attempts FROM messaging.inbox_inventory WHERE attempts > 1
+		UNION ALL
 		SELECT kind || ' is dead: ' || dead_reason FROM messaging.queue_inventory WHERE dead_reason IS NOT NULL
 		UNION ALL
 		SELECT deadlocks || ' deadlocks' FROM pg_stat_database WHERE datname = current_database() AND deadlocks > 0`)

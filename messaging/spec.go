@@ -83,6 +83,10 @@ func (s Spec) validate() error {
 // Role is the service's login role in the database.
 func (s Spec) Role() string { return rolePrefix + s.Name }
 
+// schema is the service's schema as SQL takes it: a name like "order" is a word of
+// SQL's own unless it is quoted. Names with a prefix need none.
+func (s Spec) schema() string { return quote(s.Name) }
+
 const rolePrefix = "orderflow_"
 
 // messages reports whether the service has anything to do with messages at all;

@@ -22,7 +22,7 @@ import (
 // model of a few lines says.
 func TestModelOfReplay(t *testing.T) {
 	t.Parallel()
-	setFlag(t, "rapid.checks", 40, 150)
+	setFlag(t, "rapid.checks", 25, 150)
 	setFlag(t, "rapid.steps", 15, 40)
 	setFlag(t, "rapid.nofailfile", true, true)
 	w := newReplayWorld(t)

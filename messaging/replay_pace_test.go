@@ -96,13 +96,7 @@ func TestC15AReplayEndsHoweverFastEventsCome(t *testing.T) {
 			if wrong != 0 {
 				t.Errorf("events that aren't in the queue once: got %d, want 0", wrong)
 			}
-			inverted := count(t, db.Admin, `
-				SELECT count(*) FROM (
-					SELECT l.id, lag(l.id) OVER (ORDER BY q.id) AS before FROM messaging.queue_view q JOIN messaging.log_alpha l USING (message_id)) o
-				WHERE before > id`)
-			if inverted != 0 {
-				t.Errorf("messages in another order than the log: got %d, want 0", inverted)
-			}
+			inLogOrder(t, db)
 			if n := count(t, db.Admin, `SELECT count(*) FROM messaging.routes WHERE NOT live`); n != 0 {
 				t.Errorf("routes that aren't live: got %d, want 0", n)
 			}

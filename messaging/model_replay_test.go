@@ -34,6 +34,7 @@ func TestModelOfReplay(t *testing.T) {
 			"handle":             w.handle,
 			"handle again":       w.handle,
 			"replay":             func(rt *rapid.T) { w.replay(rt, whole) },
+			"replay, handle":     func(rt *rapid.T) { w.replay(rt, whole); w.agree(rt); w.handle(rt) },
 			"replay in part":     func(rt *rapid.T) { w.replay(rt, interrupted) },
 			"replay and be cut":  func(rt *rapid.T) { w.replay(rt, cut) },
 			"subscribe":          w.subscribe,

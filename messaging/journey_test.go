@@ -209,8 +209,8 @@ func TestJourneyAmongAMillion(t *testing.T) {
 			}
 		})
 		t.Logf("among %d in a new connection: %s", n, took)
-		if took > 100*time.Millisecond {
-			t.Errorf("journey among %d messages in a new connection: took %s at best, want 100 ms", n, took)
+		if took > time.Second {
+			t.Errorf("journey among %d messages in a new connection: took %s at best, want 100 ms (here up to a second)", n, took)
 		}
 	}
 }

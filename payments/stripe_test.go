@@ -12,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/caarlos0/env/v11"
 )
 
 const (
@@ -358,6 +360,12 @@ func TestGatewayIsTheOneThatConfigNames(t *testing.T) {
 		if err != nil || fmt.Sprintf("%T", got) != want {
 			t.Errorf("%q: got %T, %v, want %s", provider, got, err, want)
 		}
+	}
+	told, err := env.ParseAsWithOptions[Config](env.Options{Environment: map[string]string{
+		"PAYMENTS_PROVIDER": "stripe", "STRIPE_API_KEY": "sk_test_2", "STRIPE_WEBHOOK_SECRET": "whsec_2",
+	}})
+	if want := (StripeConfig{APIKey: "sk_test_2", APIURL: "https://api.stripe.com", WebhookSecret: "whsec_2"}); err != nil || told.Provider != "stripe" || told.Stripe != want {
+		t.Errorf("read from the environment: got %s and %+v, %v, want stripe and %+v", told.Provider, told.Stripe, err, want)
 	}
 	cfg.Provider = "another"
 	if _, err := cfg.gateway(); err == nil {

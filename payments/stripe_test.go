@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -324,7 +325,9 @@ func TestStripeThatCannotBeReachedDidNothing(t *testing.T) {
 	t.Parallel()
 	gone := httptest.NewServer(http.NotFoundHandler())
 	gone.Close()
-	stranger := httptest.NewTLSServer(http.NotFoundHandler()) // its certificate is nobody's
+	stranger := httptest.NewUnstartedServer(http.NotFoundHandler())
+	stranger.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	stranger.StartTLS() // its certificate is nobody's
 	t.Cleanup(stranger.Close)
 	for name, u := range map[string]string{"connection refused": gone.URL, "certificate not trusted": stranger.URL} {
 		t.Run(name, func(t *testing.T) {

@@ -49,10 +49,10 @@ type Stripe struct {
 func NewStripe(baseURL, apiKey, webhookSecret string, timeout time.Duration) (*Stripe, error) {
 	u, err := url.Parse(baseURL)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil {
-		return nil, errors.New("Stripe's URL is not https://host")
+		return nil, errors.New("the URL of Stripe is not https://host")
 	}
 	if apiKey == "" || webhookSecret == "" {
-		return nil, errors.New("Stripe needs an API key and the secret of its webhooks")
+		return nil, errors.New("the Gateway to Stripe needs an API key and the secret of its webhooks")
 	}
 	api := stripe.GetBackendWithConfig(stripe.APIBackend, &stripe.BackendConfig{
 		URL: stripe.String(u.String()),

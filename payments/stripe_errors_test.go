@@ -47,6 +47,7 @@ func TestStripeSortsErrors(t *testing.T) {
 		{"currency", "authorize", 400, "", problem(invalid, "", `"param":"currency"`), "", "refused 400 invalid_request_error"},
 		{"key of another request", "authorize", 400, "", problem("idempotency_error", "", ""), "", "refused 400 idempotency_error"},
 		{"first request under the key still runs", "authorize", 409, "", problem(invalid, "idempotency_key_in_use", ""), "", "unknown"},
+		{"conflict", "refund", 409, "", problem(invalid, "", ""), "", "unknown"},
 		{"code that is no word", "authorize", 400, "", problem(invalid, "Jane 4242", ""), "", "refused 400 unspecified"},
 
 		{"captured before", "capture", 400, "", problem(invalid, "payment_intent_unexpected_state", succeeded), "", "refused 400 already_captured"},

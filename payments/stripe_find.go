@@ -17,7 +17,7 @@ const (
 	// created: that part is read first.
 	stripeFirstLook = 2 * time.Minute
 	// stripeInFlight is how old an intent must be to be taken for one that no
-	// request is at work on any more. Stripe's own limit of a request is far below.
+	// request is at work on any more. Stripe's libraries wait 80 s for an answer.
 	stripeInFlight = 2 * time.Minute
 	stripePage     = 100 // the most that a page of a list may have
 )

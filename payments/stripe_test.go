@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -12,6 +13,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/caarlos0/env/v11"
 )
 
 const (
@@ -322,7 +325,9 @@ func TestStripeThatCannotBeReachedDidNothing(t *testing.T) {
 	t.Parallel()
 	gone := httptest.NewServer(http.NotFoundHandler())
 	gone.Close()
-	stranger := httptest.NewTLSServer(http.NotFoundHandler()) // its certificate is nobody's
+	stranger := httptest.NewUnstartedServer(http.NotFoundHandler())
+	stranger.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	stranger.StartTLS() // its certificate is nobody's
 	t.Cleanup(stranger.Close)
 	for name, u := range map[string]string{"connection refused": gone.URL, "certificate not trusted": stranger.URL} {
 		t.Run(name, func(t *testing.T) {
@@ -358,6 +363,12 @@ func TestGatewayIsTheOneThatConfigNames(t *testing.T) {
 		if err != nil || fmt.Sprintf("%T", got) != want {
 			t.Errorf("%q: got %T, %v, want %s", provider, got, err, want)
 		}
+	}
+	told, err := env.ParseAsWithOptions[Config](env.Options{Environment: map[string]string{
+		"PAYMENTS_PROVIDER": "stripe", "STRIPE_API_KEY": "sk_test_2", "STRIPE_WEBHOOK_SECRET": "whsec_2",
+	}})
+	if want := (StripeConfig{APIKey: "sk_test_2", APIURL: "https://api.stripe.com", WebhookSecret: "whsec_2"}); err != nil || told.Provider != "stripe" || told.Stripe != want {
+		t.Errorf("read from the environment: got %s and %+v, %v, want stripe and %+v", told.Provider, told.Stripe, err, want)
 	}
 	cfg.Provider = "another"
 	if _, err := cfg.gateway(); err == nil {

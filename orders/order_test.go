@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -371,7 +372,11 @@ func TestRandomWalks(t *testing.T) {
 	all := triggers()
 	ends := map[Status]int{}
 	seen := map[Status]int{}
-	for seed := range uint64(2000) {
+	seeds := uint64(1000)
+	if os.Getenv("ORDERFLOW_LONG") != "" {
+		seeds = 20_000
+	}
+	for seed := range seeds {
 		random := rand.New(rand.NewPCG(seed, 1))
 		o := orderIn(Unplaced)
 		o.AllowPartial = seed%3 == 0
@@ -395,7 +400,7 @@ func TestRandomWalks(t *testing.T) {
 				t.Fatalf("seed %d, step %d: %s", seed, i, on)
 			}
 		}
-		for range 60 {
+		for round := 0; round < 60 && !o.Status.Ended(); round++ {
 			for _, on := range all {
 				if step, err := testRules.Decide(o, says(on, o)); err == nil {
 					o = step.Order

@@ -345,6 +345,19 @@ func TestWhatTransitionsSay(t *testing.T) {
 	if got := step.Sends[0]; got != capture {
 		t.Errorf("capture:\n got %+v\nwant %+v", got, capture)
 	}
+	step = decide(testRules, orderIn(Capturing, asked(2)), says(DeadlineUp, orderIn(Capturing)))
+	if got, want := *step.Order.Deadline, noon.Add(8*testRules.Deadlines[Capturing]); !got.Equal(want) || step.Order.Resends != 3 {
+		t.Errorf("asked for the third time: got deadline %v and %d repeated, want %v and 3", got, step.Order.Resends, want)
+	}
+	step = decide(testRules, orderIn(Fulfilling, asked(2)), says(contracts.KindFulfilmentStarted, orderIn(Fulfilling)))
+	if step.Order.Resends != 0 {
+		t.Errorf("picking goes on: got %d repeated, want 0", step.Order.Resends)
+	}
+	step = decide(testRules, orderIn(Cancelled, declined(1)), says(contracts.KindPaymentAuthorized, orderIn(Cancelled)))
+	void := contracts.VoidPayment{PaymentID: paymentID, Attempt: 1, OrderID: orderID}
+	if got := step.Sends[0]; got != void {
+		t.Errorf("an earlier attempt authorised late:\n got %+v\nwant %+v", got, void)
+	}
 	step = decide(testRules, orderIn(Dispatching), says(contracts.KindShipmentDispatched, orderIn(Dispatching)))
 	if got := step.Order.Tracking; got != "TRACK-1" {
 		t.Errorf("tracking: got %q, want TRACK-1", got)

@@ -138,12 +138,7 @@ func TestRefusedReturnsAndRefunds(t *testing.T) {
 	before := s.count(`SELECT count(*) FROM orders.history`)
 	quantity := func(n string) string { return `{"lines":[{"sku":"MUG-01","quantity":` + n + `}]}` }
 	key := keyed("refused")
-	for _, tt := range []struct {
-		name, order, what, body string
-		headers                 []string
-		status                  int
-		code, pointer           string
-	}{
+	s.refuses(t, []refused{
 		{"no key", id, "returns", oneMug, nil, 400, "idempotency-key-missing", ""},
 		{"no key for a refund", id, "refunds", asGrace, operator, 400, "idempotency-key-missing", ""},
 		{"refund by the customer", id, "refunds", asGrace, key, 403, "forbidden", ""},
@@ -169,17 +164,7 @@ func TestRefusedReturnsAndRefunds(t *testing.T) {
 		{"malformed id", "x", "returns", oneMug, key, 404, "not-found", ""},
 		{"another customer's", id, "returns", oneMug, keyed("refused", "X-Customer-Id", "other"), 404, "not-found", ""},
 		{"another customer's, to an operator", id, "returns", oneMug, keyed("refused", operator...), 404, "not-found", ""},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			got := s.do("POST", "/v1/orders/"+tt.order+"/"+tt.what, tt.body, tt.headers...)
-			if got.Code != tt.status || got.code() != tt.code {
-				t.Fatalf("got %d %s, want %d %s: %s", got.Code, got.code(), tt.status, tt.code, got.Body)
-			}
-			if tt.pointer != "" && (len(got.problem.Errors) == 0 || got.problem.Errors[0].Pointer != tt.pointer) {
-				t.Errorf("errors: got %v, want the first at %s", got.problem.Errors, tt.pointer)
-			}
-		})
-	}
+	})
 	if n := s.count(`SELECT count(*) FROM orders.history`); n != before {
 		t.Errorf("history rows after refusals: got %d, want %d", n, before)
 	}

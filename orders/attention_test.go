@@ -138,33 +138,18 @@ func TestRefusedResolutions(t *testing.T) {
 	s.bring(id, Refunding)
 	s.deliver("done", says(contracts.KindRefundFailed, s.row(id)).Body)
 	s.db.Published(t, service)
-	for _, tt := range []struct {
-		name, order, body string
-		headers           []string
-		status            int
-		code, pointer     string
-	}{
-		{"by the customer", id, retry, nil, 403, "forbidden", ""},
-		{"by somebody else", id, retry, []string{"X-Role", "king"}, 400, "invalid-parameter", ""},
-		{"unknown action", id, `{"action":"burn","reason":"x"}`, operator, 422, "validation", "/action"},
-		{"no action", id, `{"reason":"x"}`, operator, 422, "validation", "/action"},
-		{"no reason", id, `{"action":"retry"}`, operator, 422, "validation", "/reason"},
-		{"blank reason", id, `{"action":"retry","reason":"  "}`, operator, 422, "validation", "/reason"},
-		{"unknown member", id, `{"action":"retry","reason":"x","force":true}`, operator, 422, "validation", "/force"},
-		{"no JSON", id, `retry`, operator, 400, "malformed-json", ""},
-		{"needs no attention", healthy, retry, operator, 409, "illegal-state", ""},
-		{"unknown order", orderID, retry, operator, 404, "not-found", ""},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			got := s.do("POST", "/v1/orders/"+tt.order+"/resolution", tt.body, tt.headers...)
-			if got.Code != tt.status || got.code() != tt.code {
-				t.Fatalf("got %d %s, want %d %s: %s", got.Code, got.code(), tt.status, tt.code, got.Body)
-			}
-			if tt.pointer != "" && (len(got.problem.Errors) == 0 || got.problem.Errors[0].Pointer != tt.pointer) {
-				t.Errorf("errors: got %v, want the first at %s", got.problem.Errors, tt.pointer)
-			}
-		})
-	}
+	s.refuses(t, []refused{
+		{"by the customer", id, "resolution", retry, nil, 403, "forbidden", ""},
+		{"by somebody else", id, "resolution", retry, []string{"X-Role", "king"}, 400, "invalid-parameter", ""},
+		{"unknown action", id, "resolution", `{"action":"burn","reason":"x"}`, operator, 422, "validation", "/action"},
+		{"no action", id, "resolution", `{"reason":"x"}`, operator, 422, "validation", "/action"},
+		{"no reason", id, "resolution", `{"action":"retry"}`, operator, 422, "validation", "/reason"},
+		{"blank reason", id, "resolution", `{"action":"retry","reason":"  "}`, operator, 422, "validation", "/reason"},
+		{"unknown member", id, "resolution", `{"action":"retry","reason":"x","force":true}`, operator, 422, "validation", "/force"},
+		{"no JSON", id, "resolution", `retry`, operator, 400, "malformed-json", ""},
+		{"needs no attention", healthy, "resolution", retry, operator, 409, "illegal-state", ""},
+		{"unknown order", orderID, "resolution", retry, operator, 404, "not-found", ""},
+	})
 	s.wants(id, NeedsAttention)
 	if n := s.count(`SELECT count(*) FROM orders.audit`); n != 0 {
 		t.Errorf("audit rows after refusals: got %d, want 0", n)

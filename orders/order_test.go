@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -344,6 +345,19 @@ func TestWhatTransitionsSay(t *testing.T) {
 	if got := step.Sends[0]; got != capture {
 		t.Errorf("capture:\n got %+v\nwant %+v", got, capture)
 	}
+	step = decide(testRules, orderIn(Capturing, asked(2)), says(DeadlineUp, orderIn(Capturing)))
+	if got, want := *step.Order.Deadline, noon.Add(8*testRules.Deadlines[Capturing]); !got.Equal(want) || step.Order.Resends != 3 {
+		t.Errorf("asked for the third time: got deadline %v and %d repeated, want %v and 3", got, step.Order.Resends, want)
+	}
+	step = decide(testRules, orderIn(Fulfilling, asked(2)), says(contracts.KindFulfilmentStarted, orderIn(Fulfilling)))
+	if step.Order.Resends != 0 {
+		t.Errorf("picking goes on: got %d repeated, want 0", step.Order.Resends)
+	}
+	step = decide(testRules, orderIn(Cancelled, declined(1)), says(contracts.KindPaymentAuthorized, orderIn(Cancelled)))
+	void := contracts.VoidPayment{PaymentID: paymentID, Attempt: 1, OrderID: orderID}
+	if got := step.Sends[0]; got != void {
+		t.Errorf("an earlier attempt authorised late:\n got %+v\nwant %+v", got, void)
+	}
 	step = decide(testRules, orderIn(Dispatching), says(contracts.KindShipmentDispatched, orderIn(Dispatching)))
 	if got := step.Order.Tracking; got != "TRACK-1" {
 		t.Errorf("tracking: got %q, want TRACK-1", got)
@@ -371,7 +385,11 @@ func TestRandomWalks(t *testing.T) {
 	all := triggers()
 	ends := map[Status]int{}
 	seen := map[Status]int{}
-	for seed := range uint64(2000) {
+	seeds := uint64(1000)
+	if os.Getenv("ORDERFLOW_LONG") != "" {
+		seeds = 20_000
+	}
+	for seed := range seeds {
 		random := rand.New(rand.NewPCG(seed, 1))
 		o := orderIn(Unplaced)
 		o.AllowPartial = seed%3 == 0
@@ -395,7 +413,7 @@ func TestRandomWalks(t *testing.T) {
 				t.Fatalf("seed %d, step %d: %s", seed, i, on)
 			}
 		}
-		for range 60 {
+		for round := 0; round < 60 && !o.Status.Ended(); round++ {
 			for _, on := range all {
 				if step, err := testRules.Decide(o, says(on, o)); err == nil {
 					o = step.Order

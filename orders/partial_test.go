@@ -89,29 +89,15 @@ func TestRefusedDecisions(t *testing.T) {
 	s := stocked(t)
 	id, unasked := s.inPart("k"), s.place("unasked")
 	s.db.Published(t, service)
-	for _, tt := range []struct {
-		name, order, body string
-		status            int
-		code, pointer     string
-	}{
-		{"nothing was asked", unasked, `{"decision":"accept"}`, 409, "illegal-state", ""},
-		{"nothing was asked, cancel", unasked, `{"decision":"cancel"}`, 409, "illegal-state", ""},
-		{"neither", id, `{"decision":"maybe"}`, 422, "validation", "/decision"},
-		{"none", id, `{}`, 422, "validation", "/decision"},
-		{"unknown member", id, `{"decision":"accept","total_minor":1}`, 422, "validation", "/total_minor"},
-		{"case variant", id, `{"Decision":"accept"}`, 422, "validation", "/decision"},
-		{"truncated", id, `{"decision":`, 400, "malformed-json", ""},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			got := s.do("POST", "/v1/orders/"+tt.order+"/decision", tt.body)
-			if got.Code != tt.status || got.code() != tt.code {
-				t.Fatalf("got %d %s, want %d %s: %s", got.Code, got.code(), tt.status, tt.code, got.Body)
-			}
-			if tt.pointer != "" && (len(got.problem.Errors) == 0 || got.problem.Errors[0].Pointer != tt.pointer) {
-				t.Errorf("errors: got %v, want the first at %s", got.problem.Errors, tt.pointer)
-			}
-		})
-	}
+	s.refuses(t, []refused{
+		{"nothing was asked", unasked, "decision", `{"decision":"accept"}`, nil, 409, "illegal-state", ""},
+		{"nothing was asked, cancel", unasked, "decision", `{"decision":"cancel"}`, nil, 409, "illegal-state", ""},
+		{"neither", id, "decision", `{"decision":"maybe"}`, nil, 422, "validation", "/decision"},
+		{"none", id, "decision", `{}`, nil, 422, "validation", "/decision"},
+		{"unknown member", id, "decision", `{"decision":"accept","total_minor":1}`, nil, 422, "validation", "/total_minor"},
+		{"case variant", id, "decision", `{"Decision":"accept"}`, nil, 422, "validation", "/decision"},
+		{"truncated", id, "decision", `{"decision":`, nil, 400, "malformed-json", ""},
+	})
 	s.wants(id, AwaitingCustomer)
 	s.must(http.StatusAccepted, "POST", "/v1/orders/"+id+"/decision", `{"decision":"accept"}`)
 	if got := s.do("POST", "/v1/orders/"+id+"/decision", `{"decision":"accept"}`); got.Code != 409 || got.code() != "illegal-state" {

@@ -152,6 +152,30 @@ func (s *shop) must(status int, method, path, body string, headers ...string) re
 	return got
 }
 
+// refused is a request about an order that must be refused.
+type refused struct {
+	name, order, what, body string // POST /v1/orders/{order}/{what}
+	headers                 []string
+	status                  int
+	code, pointer           string // pointer "" = any
+}
+
+// refuses expects all of list.
+func (s *shop) refuses(t *testing.T, list []refused) {
+	t.Helper()
+	for _, tt := range list {
+		t.Run(tt.name, func(t *testing.T) {
+			got := s.do("POST", "/v1/orders/"+tt.order+"/"+tt.what, tt.body, tt.headers...)
+			if got.Code != tt.status || got.code() != tt.code {
+				t.Fatalf("got %d %s, want %d %s: %s", got.Code, got.code(), tt.status, tt.code, got.Body)
+			}
+			if tt.pointer != "" && (len(got.problem.Errors) == 0 || got.problem.Errors[0].Pointer != tt.pointer) {
+				t.Errorf("errors: got %v, want the first at %s", got.problem.Errors, tt.pointer)
+			}
+		})
+	}
+}
+
 const basket = `{"currency":"EUR","lines":[{"sku":"MUG-01","quantity":2},{"sku":"TEA-01","quantity":1}],` +
 	`"customer":{"name":"Ada Lovelace","email":"ada@example.com","address":"1 Main Street"},"payment_token":"tok_ok"}`
 

@@ -77,10 +77,7 @@ type outcome struct {
 //
 // No error text of the server's gets out of here: it may name the customer.
 func (m *mailer) send(ctx context.Context, n mailing, resendID string) (outcome, error) {
-	msg, err := m.compose(n, resendID)
-	if err != nil {
-		return outcome{Failed, "invalid_address"}, nil
-	}
+	msg := m.compose(n, resendID)
 	free := time.NewTimer(m.cfg.Timeout / 10)
 	defer free.Stop()
 	select {
@@ -92,7 +89,7 @@ func (m *mailer) send(ctx context.Context, n mailing, resendID string) (outcome,
 	case <-ctx.Done():
 		return outcome{}, ctx.Err()
 	}
-	err = m.transmit(ctx, msg)
+	err := m.transmit(ctx, msg)
 	if err == nil {
 		return outcome{Status: Sent}, nil
 	}
@@ -109,19 +106,18 @@ func (m *mailer) send(ctx context.Context, n mailing, resendID string) (outcome,
 }
 
 // compose makes the mail: text and page, as one message.
-func (m *mailer) compose(n mailing, resendID string) (*mail.Msg, error) {
+func (m *mailer) compose(n mailing, resendID string) *mail.Msg {
 	msg := mail.NewMsg(mail.WithNoDefaultUserAgent())
 	msg.FromMailAddress(m.from)
-	if err := msg.AddToFormat(n.RecipientName, n.Recipient); err != nil {
-		return nil, err
-	}
+	// Not as a text with the name in quotes: a name may have some of its own.
+	msg.AddToMailAddress(&netmail.Address{Name: n.RecipientName, Address: n.Recipient})
 	msg.Subject(n.Subject)
 	msg.SetDateWithValue(n.OccurredAt.UTC())
 	msg.SetMessageIDWithValue(mailID(n.ID, resendID, m.domain))
 	msg.SetGenHeader("Auto-Submitted", "auto-generated") // RFC 3834: no vacation notes, please
 	msg.SetBodyString(mail.TypeTextPlain, n.Body)
 	msg.AddAlternativeString(mail.TypeTextHTML, n.HTML)
-	return msg, nil
+	return msg
 }
 
 // mailID is the Message-ID of a notification's mail. It is the same however often
@@ -174,6 +170,7 @@ func (m *mailer) client(dial mail.DialContextFunc) (*mail.Client, error) {
 	options := []mail.Option{
 		mail.WithPort(m.cfg.Port), mail.WithTimeout(m.cfg.Timeout), mail.WithTLSConfig(m.tls()),
 		mail.WithDialContextFunc(dial), mail.WithoutNoop(), mail.WithoutRset(),
+		mail.WithHELO(m.domain), // a host's own name is nobody's business, and often none that servers take
 	}
 	switch m.cfg.TLS {
 	case "mandatory":

@@ -1,7 +1,10 @@
 package notifications
 
 import (
+	"bytes"
+	"log/slog"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -165,3 +168,26 @@ func (f fixture) cutRecording(t *testing.T) {
 const orderID = "0197f000-0000-7000-8000-000000000001"
 
 var ada = contracts.Customer{ID: "ada", Name: "Ada <b>Lovelace</b> {{7*7}}", Email: "ada@example.com"}
+
+// safeBuffer is a buffer that several may write.
+type safeBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *safeBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *safeBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+// withLog has the bus log to l.
+func withLog(l *slog.Logger) func(*messaging.Config) {
+	return func(cfg *messaging.Config) { cfg.Log = l }
+}

@@ -1,6 +1,7 @@
 package notifications
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -32,10 +33,11 @@ type notificationList struct {
 
 // listNotifications answers with what the caller was told about the order
 // order_id, oldest first: about an order of somebody else, or of nobody, nothing.
-// An operator is shown what its customer was told. An order has a handful, so that
-// all of them are one page.
+// It is the caller's inbox, where everything is; with channel=email or webhook it
+// is what went that way. An operator is shown what the order's customer was told.
+// An order has a handful, so that all of them are one page.
 func (s *Service) listNotifications(w http.ResponseWriter, r *http.Request) error {
-	page, err := httpapi.PageParams(r, "order_id=uuid")
+	page, err := httpapi.PageParams(r, "order_id=uuid", "channel=oneof=inbox email webhook")
 	if err != nil {
 		return err
 	}
@@ -43,11 +45,11 @@ func (s *Service) listNotifications(w http.ResponseWriter, r *http.Request) erro
 	if orderID == "" {
 		return httpapi.NewProblem(http.StatusBadRequest, "invalid-parameter", "order_id: the order whose notifications are asked for")
 	}
-	customerID := httpapi.CustomerID(r)
+	customerID, channel := httpapi.CustomerID(r), cmp.Or(page.Filters["channel"], channelInbox)
 	if httpapi.RoleOf(r) != httpapi.Customer {
 		customerID = "" // anybody
 	}
-	list, err := listNotifications(r.Context(), s.db, orderID, customerID)
+	list, err := listNotifications(r.Context(), s.db, orderID, customerID, channel)
 	if err != nil {
 		return err
 	}

@@ -262,6 +262,31 @@ func TestOperatorHasAWebhookSentAgain(t *testing.T) {
 	f.delivery(t, r, mine, "sent")
 }
 
+func TestNotificationsAreShownByChannel(t *testing.T) {
+	t.Parallel()
+	o := newOffice(t, nil)
+	f := whole(t, o.config(t))
+	f.Deliver(t, delivered)
+	f.settled(t, "email", 1)
+	for query, want := range map[string]string{"": "inbox", "&channel=inbox": "inbox", "&channel=email": "email", "&channel=webhook": ""} {
+		var answer notificationList
+		status, body := f.ask(t, http.MethodGet, "/v1/notifications?order_id="+orderID+query, "ada", "")
+		if err := json.Unmarshal(body, &answer); err != nil || status != http.StatusOK {
+			t.Fatalf("%s: %d %s", query, status, body)
+		}
+		if want == "" && len(answer.Notifications) == 0 {
+			continue
+		}
+		if len(answer.Notifications) != 1 || answer.Notifications[0].Channel != want || answer.Notifications[0].Status != Sent || (answer.Notifications[0].SettledAt != nil) != (want == "email") {
+			t.Errorf("%s: %s, want one of %q", query, body, want)
+		}
+		if strings.Contains(string(body), ada.Email) {
+			t.Errorf("%s: the address is shown: %s", query, body)
+		}
+	}
+	f.refused(t, http.MethodGet, "/v1/notifications?channel=pigeon&order_id="+orderID, "ada", "", http.StatusBadRequest, "invalid-parameter")
+}
+
 func TestOperatorIsShownAnybodysNotifications(t *testing.T) {
 	t.Parallel()
 	f := whole(t, defaults(t))

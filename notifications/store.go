@@ -68,15 +68,15 @@ func insertNotifications(tx *messaging.Tx, t telling) {
 const columns = `id, message_id, channel, status, coalesce(reason_code, '') AS reason_code, settled_at, order_id, customer_id, kind, subject, body, occurred_at`
 
 // listNotifications returns what customerID ("" = whoever it is about) was told
-// about orderID, oldest first.
-func listNotifications(ctx context.Context, db *sqlx.DB, orderID, customerID string) ([]Notification, error) {
+// about orderID by channel, oldest first.
+func listNotifications(ctx context.Context, db *sqlx.DB, orderID, customerID, channel string) ([]Notification, error) {
 	list := []Notification{}
 	err := db.SelectContext(ctx, &list, `
 		SELECT `+columns+`
 		FROM notifications.notifications
-		WHERE order_id = $1 AND (customer_id = $2 OR $2 = '')
-		ORDER BY occurred_at, message_id, id`,
-		orderID, customerID)
+		WHERE order_id = $1 AND (customer_id = $2 OR $2 = '') AND channel = $3
+		ORDER BY occurred_at, id`,
+		orderID, customerID, channel)
 	if err != nil {
 		return nil, fmt.Errorf("list the notifications of order %s: %w", orderID, err)
 	}

@@ -1,11 +1,14 @@
 package notifications
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"io"
 	"log/slog"
 	"mime"
 	"mime/multipart"
 	"mime/quotedprintable"
+	"net"
 	netmail "net/mail"
 	"slices"
 	"strings"
@@ -357,5 +360,85 @@ func TestLogsHaveNoPersonalData(t *testing.T) {
 		if strings.Contains(text, personal) {
 			t.Errorf("%q is in the log:\n%s", personal, text)
 		}
+	}
+}
+
+func TestMailIsSentByTLS(t *testing.T) {
+	t.Parallel()
+	cert := newReceiver(t, nil) // only for its certificate, which is for 127.0.0.1
+	for _, tt := range []struct {
+		name, mode string
+		offered    bool // STARTTLS
+		implicit   bool
+		trusted    bool
+		sent       bool
+	}{
+		{"wanted and offered", "mandatory", true, false, true, true},
+		{"wanted and not offered", "mandatory", false, false, true, false},
+		{"wanted, of another authority", "mandatory", true, false, false, false},
+		{"taken where it is offered", "opportunistic", true, false, true, true},
+		{"done without where it isn't", "opportunistic", false, false, true, true},
+		{"from the first byte", "implicit", false, true, true, true},
+		{"from the first byte, of another authority", "implicit", false, true, false, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			o := newOffice(t, nil, func(s *smtp.Server, l net.Listener) net.Listener {
+				if tt.offered {
+					s.TLSConfig = cert.TLS
+				}
+				if tt.implicit {
+					return tls.NewListener(l, cert.TLS)
+				}
+				return l
+			})
+			cfg := o.config(t).Mail
+			cfg.TLS, cfg.Authorities = tt.mode, x509.NewCertPool()
+			if tt.trusted {
+				cfg.Authorities.AddCert(cert.Certificate())
+			}
+			m, err := newMailer(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n := mailing{Notification: Notification{ID: orderID, Subject: "s", Body: "b", OccurredAt: time.Now()}, Recipient: ada.Email, RecipientName: ada.Name, HTML: "<p>b</p>"}
+			out, err := m.send(t.Context(), n, "")
+			if sent := err == nil && out.Status == Sent; sent != tt.sent || len(o.all()) > 0 != tt.sent {
+				t.Errorf("got %+v, %v and %d mails, want it sent: %v", out, err, len(o.all()), tt.sent)
+			}
+			wantTLS := tt.sent && (tt.offered || tt.implicit)
+			if mails := o.all(); len(mails) > 0 && mails[0].tls != wantTLS {
+				t.Errorf("by TLS: %v, want %v", mails[0].tls, wantTLS)
+			}
+		})
+	}
+}
+
+// TestMailsThatFindNoConnectionFreeWait holds all connections at a server that
+// doesn't answer: others come back soon instead of waiting with it.
+func TestMailsThatFindNoConnectionFreeWait(t *testing.T) {
+	t.Parallel()
+	hold := make(chan struct{})
+	o := newOffice(t, func(n int, _ *smtp.Conn) error {
+		if n == 1 {
+			<-hold
+		}
+		return nil
+	})
+	cfg := o.config(t)
+	cfg.Mail.Connections, cfg.Mail.Timeout = 1, 5*time.Second
+	f := whole(t, cfg)
+	first := delivered
+	f.Deliver(t, first)
+	messagingtest.Wait(t, "the first mail at the server", func() bool { return len(o.all()) == 1 })
+	second := contracts.OrderDelivered{OrderID: "0197f000-0000-7000-8000-000000000002", Customer: ada}
+	f.Deliver(t, second)
+	messagingtest.Wait(t, "the second to be put back", func() bool {
+		return f.number(t, `SELECT count(*) FROM messaging.queue_notifications_send WHERE last_error = 'all connections to the mail server are in use' AND attempts <= 1`) == 1
+	})
+	close(hold)
+	f.settled(t, "email", 2)
+	if got := len(o.all()); got != 2 {
+		t.Errorf("%d mails, want 2", got)
 	}
 }

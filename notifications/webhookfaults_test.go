@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"example.com/orderflow/messaging/messagingtest"
 )
 
 func TestEndpointsThatMisbehave(t *testing.T) {
@@ -91,5 +93,25 @@ func TestNameThatIsReboundIsRefusedWhenDialled(t *testing.T) {
 	defer n.mu.Unlock()
 	if n.asked["example.com"] < 3 {
 		t.Errorf("the name was looked up %d times, want each time", n.asked["example.com"])
+	}
+}
+
+// TestWebhooksDontWaitForMails has the mail server away: the mail of the same order
+// is first in the queue, and stays there.
+func TestWebhooksDontWaitForMails(t *testing.T) {
+	t.Parallel()
+	e := newReceiver(t, nil)
+	cfg := calling(t, e)
+	cfg.Mail = mailTo(t, 1).Mail // nobody listens
+	f := newFixture(t, cfg, relayed)
+	f.service.mailer.first = time.Hour
+	messagingtest.Run(t, f.bus)
+	f.register(t, "ada", e.URL)
+	f.Deliver(t, delivered)
+	if r := f.settled(t, "webhook", 1)[0]; r.Status != "sent" {
+		t.Errorf("webhook is %s (%s), want sent", r.Status, r.ReasonCode)
+	}
+	if r := f.rows(t, "email")[0]; r.Status != "pending" {
+		t.Errorf("mail is %s (%s), want pending", r.Status, r.ReasonCode)
 	}
 }

@@ -1,6 +1,7 @@
 package notifications
 
 import (
+	"context"
 	"errors"
 	"io"
 	"log"
@@ -52,7 +53,10 @@ func newOffice(t *testing.T, data func(n int, c *smtp.Conn) error, options ...fu
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(l) }()
 	t.Cleanup(func() {
-		if err := errors.Join(server.Close(), <-ended); err != nil {
+		// Not Close: it looks at connections while their STARTTLS may be changing them.
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := errors.Join(server.Shutdown(ctx), <-ended); err != nil {
 			t.Errorf("close the post office: %v", err)
 		}
 	})

@@ -19,7 +19,10 @@ func TestEndpointsThatMisbehave(t *testing.T) {
 		answer func(int, http.ResponseWriter, *http.Request)
 		want   string // the attempt
 	}{
-		{"never answers", func(_ int, _ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, "failed - timeout"},
+		{"never answers", func(_ int, _ http.ResponseWriter, r *http.Request) {
+			<-r.Context().Done()
+			panic(http.ErrAbortHandler) // returning would be an answer, which may arrive while the caller hangs up
+		}, "failed - timeout"},
 		{"hangs up", func(int, http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "failed - connection"},
 		{"redirects inside", func(_ int, w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, inside.URL, http.StatusTemporaryRedirect)

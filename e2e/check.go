@@ -73,10 +73,19 @@ var rules = []rule{
 		FROM inventory.stock
 		WHERE initial + restocked <> available + reserved + sold + written_off
 		   OR least(available, reserved, sold, written_off) < 0`},
+	{"every counter of the stock is the sum of its moves", `
+		SELECT format('%s: available %s, moves say %s; reserved %s, moves %s; sold %s, moves %s; written off %s, moves %s',
+		              s.sku, s.available, sum(m.available), s.reserved, sum(m.reserved), s.sold, sum(m.sold), s.written_off, sum(m.written_off))
+		FROM inventory.stock s
+		LEFT JOIN inventory.stock_moves m ON m.sku = s.sku
+		GROUP BY s.sku
+		HAVING (s.initial, s.restocked, s.available, s.reserved, s.sold, s.written_off) IS DISTINCT FROM
+			(coalesce(sum(m.initial), 0), coalesce(sum(m.restocked), 0), coalesce(sum(m.available), 0),
+			 coalesce(sum(m.reserved), 0), coalesce(sum(m.sold), 0), coalesce(sum(m.written_off), 0))`},
 	{"what is reserved is held for orders that wait for their customer", `
 		SELECT format('%s: reserved %s, waiting orders hold %s', s.sku, s.reserved, coalesce(h.held, 0))
 		FROM inventory.stock s
-		LEFT JOIN (SELECT l.sku, sum(l.quantity) AS held
+		LEFT JOIN (SELECT l.sku, sum(l.quantity - l.written_off) AS held
 		           FROM orders.orders o
 		           JOIN inventory.reservations r ON r.id = o.reservation_id AND r.status IN ('held', 'picking', 'packed')
 		           JOIN inventory.reservation_lines l ON l.reservation_id = r.id

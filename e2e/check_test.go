@@ -53,6 +53,10 @@ func rulesNotice(t *testing.T, db *sqlx.DB) {
 		"stock adds up": {
 			`ALTER TABLE inventory.stock DROP CONSTRAINT stock_adds_up; UPDATE inventory.stock SET available = available + 1 WHERE sku = 'MUG-01'`,
 		},
+		"every counter of the stock is the sum of its moves": {
+			`UPDATE inventory.stock SET available = available - 1, written_off = written_off + 1 WHERE sku = 'MUG-01'`,
+			`INSERT INTO inventory.stock_moves (sku, what, available, reserved, at) VALUES ('MUG-01', 'reserved', -1, 1, now())`,
+		},
 		"what is reserved is held for orders that wait for their customer": {
 			`UPDATE inventory.stock SET available = available - 1, reserved = reserved + 1 WHERE sku = 'MUG-01'`,
 		},

@@ -105,7 +105,7 @@ func outOfStock(t *testing.T, c *Customer) {
 		t.Errorf("reason %q, want out_of_stock", o.ReasonCode)
 	}
 	told(t, c, o.ID, "order_placed", "order_rejected")
-	Must[any](t, c, http.StatusOK, http.MethodPost, "/v1/products/SET-01/restock", map[string]int{"quantity": 1})
+	Must[any](t, c, http.StatusOK, http.MethodPost, "/v1/products/SET-01/restock", map[string]int{"quantity": 1}, "X-Role", "operator")
 	c.Await(t, c.Place(t, wish("SET-01", "tok_ok")).ID, "delivered")
 }
 

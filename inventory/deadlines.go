@@ -15,11 +15,12 @@ const (
 	breath   = 10 * time.Millisecond // between two looks while much is due: gathers some
 )
 
-// shortest is how often to look for what is due. No step falls due sooner than
-// the shortest delay after it was set, in whatever process, so one that was set
-// just after a look is seen before its time by the next: none has to be woken.
-func (p pace) shortest() time.Duration {
-	return max(minLook, min(maxLook, p.pick, p.dispatch, p.deliver))
+// lookEvery is how often to look for what is due after one of delays. No step
+// falls due sooner than the shortest delay after it was set, in whatever process,
+// so one that was set just after a look is seen before its time by the next: none
+// has to be woken.
+func lookEvery(delays ...time.Duration) time.Duration {
+	return max(minLook, min(maxLook, slices.Min(delays)))
 }
 
 // onTime does what the clock asks for: holds expire, the warehouse packs, the
@@ -37,7 +38,7 @@ func (s *Service) onTime(ctx context.Context, tx *messaging.Tx) (time.Duration, 
 	}
 	wait, err := untilDue(ctx, tx)
 	if err != nil || wait > 0 {
-		return min(wait, s.look), err
+		return min(wait, lookEvery(s.pace.pick, s.pace.dispatch, s.pace.deliver)), err
 	}
 	due, err := lockDue(ctx, tx, dueBatch)
 	if err != nil {
@@ -45,9 +46,9 @@ func (s *Service) onTime(ctx context.Context, tx *messaging.Tx) (time.Duration, 
 	}
 	decisions := make([]decision, 0, len(due))
 	for _, r := range due {
-		decisions = append(decisions, step(r, s.pace))
+		decisions = append(decisions, step(r, s.pace, s.habits))
 	}
-	if err := s.carryOut(ctx, tx, decisions); err != nil {
+	if err := carryOut(ctx, tx, decisions); err != nil {
 		return 0, err
 	}
 	if len(due) == dueBatch {
@@ -56,30 +57,77 @@ func (s *Service) onTime(ctx context.Context, tx *messaging.Tx) (time.Duration, 
 	return breath, nil
 }
 
-// carryOut writes and says what was decided for reservations that tx has locked.
-func (s *Service) carryOut(ctx context.Context, tx *messaging.Tx, decisions []decision) error {
-	decisions = slices.DeleteFunc(decisions, func(d decision) bool { return d.Ignored != "" })
-	if len(decisions) == 0 {
-		return nil
+// onReturns takes in the returns that are due. Its transactions are not those of
+// onTime: each locks stock once, sorted.
+func (s *Service) onReturns(ctx context.Context, tx *messaging.Tx) (time.Duration, error) {
+	wait, err := untilArrival(ctx, tx)
+	if err != nil || wait > 0 {
+		return min(wait, lookEvery(s.pace.giveBack)), err
 	}
+	due, reservations, more, err := lockDueReturns(ctx, tx, dueBatch)
+	if err != nil {
+		return 0, err
+	}
+	if err := takeIn(ctx, tx, reservations, due...); err != nil || more {
+		return 0, err
+	}
+	return breath, nil
+}
+
+// takeIn writes and says that returns, none of which was there before, have
+// arrived. tx has locked their reservations.
+func takeIn(ctx context.Context, tx *messaging.Tx, reservations map[string]Reservation, returns ...Return) error {
+	var skus []string
+	for _, t := range returns {
+		for _, l := range t.Lines {
+			skus = append(skus, l.SKU)
+		}
+	}
+	slices.Sort(skus)
+	available, err := lockStock(ctx, tx, slices.Compact(skus))
+	if err != nil {
+		return err
+	}
+	decisions := make([]decision, 0, len(returns))
+	for _, t := range returns {
+		d := receive(reservations[t.ReservationID], t, available)
+		reservations[t.ReservationID] = d.Reservation
+		for _, m := range d.Moves {
+			available[m.SKU] += m.changes().Available
+		}
+		decisions = append(decisions, d)
+		markReceived(tx, t)
+	}
+	return write(tx, decisions)
+}
+
+// carryOut writes and says what was decided for reservations that tx has locked.
+func carryOut(ctx context.Context, tx *messaging.Tx, decisions []decision) error {
+	decisions = slices.DeleteFunc(decisions, func(d decision) bool { return d.Ignored != "" })
 	var skus []string
 	for _, d := range decisions {
-		if d.Flow == stays {
-			continue
-		}
-		for _, l := range d.Lines {
-			skus = append(skus, l.SKU)
+		for _, m := range d.Moves {
+			skus = append(skus, m.SKU)
 		}
 	}
 	slices.Sort(skus)
 	if _, err := lockStock(ctx, tx, slices.Compact(skus)); err != nil {
 		return err
 	}
-	for _, d := range decisions { // first all of these: as one statement
+	return write(tx, decisions)
+}
+
+// write writes and says what was decided for reservations and stock that tx has
+// locked: each kind of row for all decisions, so that it is one statement.
+func write(tx *messaging.Tx, decisions []decision) error {
+	for _, d := range decisions {
 		updateReservation(tx, d)
 	}
 	for _, d := range decisions {
-		moveStock(tx, d)
+		amendLines(tx, d.Reservation)
+	}
+	for _, d := range decisions {
+		moveStock(tx, d.Moves)
 		if err := tx.Publish(d.Say...); err != nil {
 			return err
 		}

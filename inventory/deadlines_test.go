@@ -41,7 +41,7 @@ func TestWarehouseAndCarrierDoTheirStepsInTime(t *testing.T) {
 	if want := []contracts.Line{{SKU: "A-1", Quantity: 2}, {SKU: "B-1", Quantity: 1}}; !slices.Equal(lines, want) {
 		t.Errorf("packed %v, want %v", lines, want)
 	}
-	if got, want := f.stock(t, "A-1"), (counters{98, 2, 0}); got != want {
+	if got, want := f.stock(t, "A-1"), (levels{98, 2, 0}); got != want {
 		t.Errorf("stock of A-1 when packed %+v, want %+v", got, want)
 	}
 	f.handled(t, "done", o.dispatch())
@@ -53,7 +53,7 @@ func TestWarehouseAndCarrierDoTheirStepsInTime(t *testing.T) {
 	if got := f.status(t, o.reservation); got != Delivered {
 		t.Errorf("status %q, want delivered", got)
 	}
-	if got, want := f.stock(t, "A-1"), (counters{98, 0, 2}); got != want {
+	if got, want := f.stock(t, "A-1"), (levels{98, 0, 2}); got != want {
 		t.Errorf("stock of A-1 when delivered %+v, want %+v", got, want)
 	}
 	f.addsUp(t)
@@ -89,7 +89,7 @@ func TestHoldExpiresByTheClockOfTheShop(t *testing.T) {
 	if got := f.status(t, picking.reservation); got != Picking {
 		t.Errorf("status of what is being picked %q, want picking", got)
 	}
-	if got, want := f.stock(t, "A-1"), (counters{99, 1, 0}); got != want {
+	if got, want := f.stock(t, "A-1"), (levels{99, 1, 0}); got != want {
 		t.Errorf("stock of A-1 %+v, want %+v", got, want)
 	}
 	f.addsUp(t)
@@ -116,10 +116,14 @@ func TestManyHoldsExpireAtOnce(t *testing.T) {
 			INSERT INTO inventory.reservations (id, order_id, status, next_at)
 			SELECT gen_random_uuid(), gen_random_uuid(), 'held', messaging.shop_now()
 			FROM generate_series(1, 250)
-			RETURNING id
+			RETURNING id, order_id
 		), l AS (
 			INSERT INTO inventory.reservation_lines (reservation_id, sku, quantity)
 			SELECT id, 'HOT-1', 2
+			FROM r
+		), m AS (
+			INSERT INTO inventory.stock_moves (sku, what, cause_id, order_id, available, reserved, at)
+			SELECT 'HOT-1', 'reserved', id, order_id, -2, 2, messaging.shop_now()
 			FROM r
 		)
 		UPDATE inventory.stock SET available = 500, reserved = 500
@@ -141,7 +145,7 @@ func TestManyHoldsExpireAtOnce(t *testing.T) {
 	if expired != 250 {
 		t.Errorf("%d announced, want 250", expired)
 	}
-	if got, want := f.stock(t, "HOT-1"), (counters{1000, 0, 0}); got != want {
+	if got, want := f.stock(t, "HOT-1"), (levels{1000, 0, 0}); got != want {
 		t.Errorf("stock of HOT-1 %+v, want %+v", got, want)
 	}
 	f.addsUp(t)
@@ -166,7 +170,7 @@ func TestSeedingFillsAnEmptyCatalogueOnce(t *testing.T) {
 		if got := messagingtest.As[contracts.ProductChanged](t, msgs[i]); got != want {
 			t.Errorf("announced %+v, want %+v", got, want)
 		}
-		if got := f.stock(t, p.SKU); got != (counters{p.Available, 0, 0}) {
+		if got := f.stock(t, p.SKU); got != (levels{p.Available, 0, 0}) {
 			t.Errorf("stock of %s %+v, want %d available", p.SKU, got, p.Available)
 		}
 	}
@@ -177,4 +181,21 @@ func TestSeedingFillsAnEmptyCatalogueOnce(t *testing.T) {
 		t.Errorf("seed again: %v", err)
 	}
 	f.said(t)
+}
+
+func TestLooksAreAsOftenAsTheShortestDelay(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		delays []time.Duration
+		want   time.Duration
+	}{
+		{[]time.Duration{300 * time.Millisecond, 200 * time.Millisecond, 500 * time.Millisecond}, 200 * time.Millisecond},
+		{[]time.Duration{0, time.Second}, minLook},
+		{[]time.Duration{byOperator, byOperator}, maxLook},
+	}
+	for _, tt := range tests {
+		if got := lookEvery(tt.delays...); got != tt.want {
+			t.Errorf("after one of %v a look every %s, want %s", tt.delays, got, tt.want)
+		}
+	}
 }

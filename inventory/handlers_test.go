@@ -20,10 +20,10 @@ func TestReserveStockHoldsAllLines(t *testing.T) {
 	if got, want := messagingtest.As[contracts.StockReserved](t, msgs[0]), (contracts.StockReserved{ReservationID: o.reservation, OrderID: o.id}); got != want {
 		t.Errorf("said %+v, want %+v", got, want)
 	}
-	if got, want := f.stock(t, "A-1"), (counters{98, 2, 0}); got != want {
+	if got, want := f.stock(t, "A-1"), (levels{98, 2, 0}); got != want {
 		t.Errorf("stock of A-1 %+v, want %+v", got, want)
 	}
-	if got, want := f.stock(t, "B-1"), (counters{99, 1, 0}); got != want {
+	if got, want := f.stock(t, "B-1"), (levels{99, 1, 0}); got != want {
 		t.Errorf("stock of B-1 %+v, want %+v", got, want)
 	}
 	if got := f.status(t, o.reservation); got != Held {
@@ -60,7 +60,7 @@ func TestReserveStockRejects(t *testing.T) {
 			t.Errorf("%s: status %q, want rejected", tt.name, got)
 		}
 	}
-	if got, want := f.stock(t, "A-1"), (counters{100, 0, 0}); got != want {
+	if got, want := f.stock(t, "A-1"), (levels{100, 0, 0}); got != want {
 		t.Errorf("stock of A-1 %+v, want %+v", got, want)
 	}
 	f.addsUp(t)
@@ -87,7 +87,7 @@ func TestCommandsRepeatedAreAnsweredAgain(t *testing.T) {
 	if got := messagingtest.As[contracts.FulfilmentRefused](t, msgs[0]).ReasonCode; got != "released" {
 		t.Errorf("refused as %q, want released", got)
 	}
-	if got, want := f.stock(t, "A-1"), (counters{100, 0, 0}); got != want {
+	if got, want := f.stock(t, "A-1"), (levels{100, 0, 0}); got != want {
 		t.Errorf("stock of A-1 %+v, want %+v", got, want)
 	}
 	f.addsUp(t)
@@ -104,7 +104,7 @@ func TestReleaseBeforeReserveRefusesTheReservation(t *testing.T) {
 	if got := messagingtest.As[contracts.StockRejected](t, msgs[0]).ReasonCode; got != "released" {
 		t.Errorf("rejected as %q, want released", got)
 	}
-	if got, want := f.stock(t, "A-1"), (counters{100, 0, 0}); got != want {
+	if got, want := f.stock(t, "A-1"), (levels{100, 0, 0}); got != want {
 		t.Errorf("stock of A-1 %+v, want %+v", got, want)
 	}
 }
@@ -130,11 +130,12 @@ func TestSellingOutIsAnnounced(t *testing.T) {
 func TestHotProduct(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, byHand())
-	if err := f.service.Seed(t.Context(), []Product{{SKU: "HOT-1", Name: "Hot", PriceMinor: 1, Currency: "EUR", Available: 50}}); err != nil {
+	err := f.service.Seed(t.Context(), []Product{
+		{SKU: "HOT-1", Name: "Hot", PriceMinor: 1, Currency: "EUR", Available: 50},
+		{SKU: "WARM-1", Name: "Warm", PriceMinor: 1, Currency: "EUR", Available: 1000},
+	})
+	if err != nil {
 		t.Fatalf("seed: %v", err)
-	}
-	if _, err := f.Admin.Exec(`UPDATE inventory.stock SET initial = 1000, available = 1000 WHERE sku = 'A-1'`); err != nil {
-		t.Fatalf("stock up: %v", err)
 	}
 	f.Published(t, "inventory")
 	second := f.NewBus(t, Spec())
@@ -145,9 +146,9 @@ func TestHotProduct(t *testing.T) {
 	for i := range 200 {
 		o := newOrder()
 		if i%2 == 0 {
-			bodies = append(bodies, o.reserve("HOT-1", 1, "A-1", 1))
+			bodies = append(bodies, o.reserve("HOT-1", 1, "WARM-1", 1))
 		} else {
-			bodies = append(bodies, o.reserve("A-1", 1, "HOT-1", 1))
+			bodies = append(bodies, o.reserve("WARM-1", 1, "HOT-1", 1))
 		}
 	}
 	for _, b := range bodies {
@@ -167,11 +168,11 @@ func TestHotProduct(t *testing.T) {
 	if count[contracts.KindStockReserved] != 50 || count[contracts.KindStockRejected] != 150 || count[contracts.KindStockLevelChanged] != 1 {
 		t.Errorf("published %v, want 50 reserved, 150 rejected, sold out once", count)
 	}
-	if got, want := f.stock(t, "HOT-1"), (counters{0, 50, 0}); got != want {
+	if got, want := f.stock(t, "HOT-1"), (levels{0, 50, 0}); got != want {
 		t.Errorf("stock of HOT-1 %+v, want %+v", got, want)
 	}
-	if got, want := f.stock(t, "A-1"), (counters{950, 50, 0}); got != want {
-		t.Errorf("stock of A-1 %+v, want %+v", got, want)
+	if got, want := f.stock(t, "WARM-1"), (levels{950, 50, 0}); got != want {
+		t.Errorf("stock of WARM-1 %+v, want %+v", got, want)
 	}
 	f.addsUp(t)
 
@@ -185,7 +186,7 @@ func TestHotProduct(t *testing.T) {
 		released += len(f.Published(t, "inventory"))
 		return released >= 200
 	})
-	if got, want := f.stock(t, "HOT-1"), (counters{50, 0, 0}); got != want {
+	if got, want := f.stock(t, "HOT-1"), (levels{50, 0, 0}); got != want {
 		t.Errorf("stock of HOT-1 after the releases %+v, want %+v", got, want)
 	}
 	f.addsUp(t)
@@ -225,7 +226,7 @@ func TestSameReservationTwiceAtOnce(t *testing.T) {
 			t.Errorf("status %q, want held", got)
 		}
 	}
-	if got, want := f.stock(t, "A-1"), (counters{80, 20, 0}); got != want {
+	if got, want := f.stock(t, "A-1"), (levels{80, 20, 0}); got != want {
 		t.Errorf("stock of A-1 %+v, want %+v", got, want)
 	}
 	f.addsUp(t)

@@ -23,6 +23,8 @@ func (f fixture) call(t *testing.T, request, body string) (int, []byte) {
 	if body != "" {
 		r.Header.Set("Content-Type", "application/json")
 	}
+	r.Header.Set("X-Role", "operator")
+	r.Header.Set("X-Customer-Id", "ines")
 	w := httptest.NewRecorder()
 	mux.ServeHTTP(w, r)
 	return w.Code, w.Body.Bytes()
@@ -109,7 +111,7 @@ func TestBadRestocksChangeNothing(t *testing.T) {
 		}
 	}
 	f.said(t)
-	if got, want := f.stock(t, "A-1"), (counters{100, 0, 0}); got != want {
+	if got, want := f.stock(t, "A-1"), (levels{100, 0, 0}); got != want {
 		t.Errorf("stock of A-1 %+v, want %+v", got, want)
 	}
 }
@@ -125,10 +127,10 @@ func TestOperatorDoesTheStepsOfAManualWarehouse(t *testing.T) {
 			t.Errorf("%s: problem %s, want illegal-state", step, p.Code())
 		}
 	}
-	done := func(step string, status Status, awaits string, said ...string) shipment {
+	done := func(step string, status Status, awaits []string, said ...string) shipment {
 		t.Helper()
 		got := expect[shipment](t, f, http.StatusOK, "POST "+path+"/"+step, "")
-		if got.Status != status || got.Awaits != awaits {
+		if got.Status != status || !slices.Equal(got.Awaits, awaits) {
 			t.Errorf("%s: %q, awaits %q, want %q, awaits %q", step, got.Status, got.Awaits, status, awaits)
 		}
 		f.said(t, said...)
@@ -141,22 +143,23 @@ func TestOperatorDoesTheStepsOfAManualWarehouse(t *testing.T) {
 	f.handled(t, "done", o.fulfil())
 	f.said(t, contracts.KindFulfilmentStarted)
 	refused("dispatch")
-	done("pack", Packed, "", contracts.KindShipmentPacked)
+	done("pack", Packed, nil, contracts.KindShipmentPacked)
 	refused("pack")
 	refused("dispatch") // not asked for yet
 	f.handled(t, "done", o.dispatch())
 	f.said(t)
-	if got := expect[shipment](t, f, http.StatusOK, "GET "+path, ""); got.Awaits != "dispatch" || got.Status != Packed {
+	if got := expect[shipment](t, f, http.StatusOK, "GET "+path, ""); !slices.Equal(got.Awaits, []string{"dispatch"}) || got.Status != Packed {
 		t.Errorf("shipment %+v, want packed and waiting for dispatch", got)
 	}
-	got := done("dispatch", Shipped, "deliver", contracts.KindShipmentDispatched)
+	got := done("dispatch", Shipped, []string{"deliver", "lose"}, contracts.KindShipmentDispatched)
 	if got.Tracking != tracking(o.reservation) {
 		t.Errorf("tracking %q, want %q", got.Tracking, tracking(o.reservation))
 	}
 	refused("dispatch")
-	done("deliver", Delivered, "", contracts.KindShipmentDelivered)
+	done("deliver", Delivered, nil, contracts.KindShipmentDelivered)
 	refused("deliver")
-	if got, want := f.stock(t, "A-1"), (counters{98, 0, 2}); got != want {
+	refused("lose")
+	if got, want := f.stock(t, "A-1"), (levels{98, 0, 2}); got != want {
 		t.Errorf("stock of A-1 %+v, want %+v", got, want)
 	}
 	f.addsUp(t)
@@ -168,6 +171,7 @@ func TestShipmentsOfNoOrder(t *testing.T) {
 	for _, request := range []string{
 		"GET /v1/shipments/" + oid, "GET /v1/shipments/nonsense", "GET /v1/shipments/urn:uuid:" + oid,
 		"POST /v1/shipments/" + oid + "/pack", "POST /v1/shipments/..%2f..%2f/pack",
+		"POST /v1/shipments/" + oid + "/lose", "POST /v1/shipments/" + oid + "/returns/" + rid + "/receive", "POST /v1/shipments/" + oid + "/returns/1/receive",
 	} {
 		if p := expect[httpapi.Problem](t, f, http.StatusNotFound, request, ""); p.Code() != "not-found" {
 			t.Errorf("%s: problem %s, want not-found", request, p.Code())
@@ -177,7 +181,10 @@ func TestShipmentsOfNoOrder(t *testing.T) {
 
 func TestConfigurationIsChecked(t *testing.T) {
 	t.Parallel()
-	for _, cfg := range []Config{{}, {Warehouse: "robots"}, {Warehouse: "auto", PickDelay: -1}} {
+	for _, cfg := range []Config{
+		{}, {Warehouse: "robots"}, {Warehouse: "auto", PickDelay: -1},
+		{Warehouse: "auto", Short: map[string]int{"MUG-01": 0}}, {Warehouse: "auto", Short: map[string]int{"mug": 1}}, {Warehouse: "auto", Loses: []string{"MUG-01", ""}},
+	} {
 		if _, err := New(cfg, nil, nil, messagingtest.Log(t)); err == nil {
 			t.Errorf("configuration %+v is taken", cfg)
 		}

@@ -60,20 +60,20 @@ func running(t *testing.T, cfg Config) fixture {
 	return f
 }
 
-// counters of a SKU, as the stock table has them.
-type counters struct {
+// levels are where the pieces of a SKU are, besides those written off.
+type levels struct {
 	Available int64 `db:"available"`
 	Reserved  int64 `db:"reserved"`
 	Sold      int64 `db:"sold"`
 }
 
-func (f fixture) stock(t *testing.T, sku string) counters {
+func (f fixture) stock(t *testing.T, sku string) levels {
 	t.Helper()
-	var c counters
-	if err := f.Admin.Get(&c, `SELECT available, reserved, sold FROM inventory.stock WHERE sku = $1`, sku); err != nil {
+	var l levels
+	if err := f.Admin.Get(&l, `SELECT available, reserved, sold FROM inventory.stock WHERE sku = $1`, sku); err != nil {
 		t.Fatalf("read the stock of %s: %v", sku, err)
 	}
-	return c
+	return l
 }
 
 func (f fixture) status(t *testing.T, id string) Status {
@@ -86,24 +86,55 @@ func (f fixture) status(t *testing.T, id string) Status {
 }
 
 // addsUp fails t unless the counters of every SKU are what the reservations say,
-// besides the equation that the table checks itself.
-func (f fixture) addsUp(t *testing.T) {
+// and what the ledger says, besides the equation that the table checks itself; and
+// unless what lines have returned is what their returns brought.
+func (f fixture) addsUp(t testing.TB) {
 	t.Helper()
-	var wrong []string
-	err := f.Admin.Select(&wrong, `
-		SELECT s.sku
-		FROM inventory.stock s
-		LEFT JOIN inventory.reservation_lines l ON l.sku = s.sku
-		LEFT JOIN inventory.reservations r ON r.id = l.reservation_id
-		GROUP BY s.sku
-		HAVING s.reserved <> coalesce(sum(l.quantity) FILTER (WHERE r.status IN ('held', 'picking', 'packed')), 0)
-			OR s.sold <> coalesce(sum(l.quantity) FILTER (WHERE r.status IN ('shipped', 'delivered')), 0)
-			OR s.initial + s.restocked <> s.available + s.reserved + s.sold + s.written_off`)
-	if err != nil {
-		t.Fatalf("compare stock with reservations: %v", err)
-	}
-	if len(wrong) > 0 {
-		t.Errorf("stock and reservations disagree about %v", wrong)
+	for _, rule := range []struct{ about, query string }{
+		{"stock and reservations disagree about SKUs", `
+			SELECT s.sku
+			FROM inventory.stock s
+			LEFT JOIN inventory.reservation_lines l ON l.sku = s.sku
+			LEFT JOIN inventory.reservations r ON r.id = l.reservation_id
+			GROUP BY s.sku
+			HAVING s.reserved <> coalesce(sum(l.quantity - l.written_off) FILTER (WHERE r.status IN ('held', 'picking', 'packed')), 0)
+				OR s.sold <> coalesce(sum(l.quantity - l.written_off - l.returned) FILTER (WHERE r.status IN ('shipped', 'delivered', 'lost')), 0)
+				OR s.written_off <> coalesce(sum(l.written_off), 0)
+				OR s.initial + s.restocked <> s.available + s.reserved + s.sold + s.written_off`},
+		{"stock and ledger disagree about SKUs", `
+			SELECT s.sku
+			FROM inventory.stock s
+			LEFT JOIN inventory.stock_moves m ON m.sku = s.sku
+			GROUP BY s.sku
+			HAVING (s.initial, s.restocked, s.available, s.reserved, s.sold, s.written_off) IS DISTINCT FROM
+				(coalesce(sum(m.initial), 0), coalesce(sum(m.restocked), 0), coalesce(sum(m.available), 0),
+				 coalesce(sum(m.reserved), 0), coalesce(sum(m.sold), 0), coalesce(sum(m.written_off), 0))`},
+		{"ledger and lines disagree about reservations", `
+			SELECT r.id::text
+			FROM inventory.reservations r
+			JOIN inventory.reservation_lines l ON l.reservation_id = r.id
+			LEFT JOIN inventory.stock_moves m ON m.order_id = r.order_id AND m.sku = l.sku
+			GROUP BY r.id, l.sku, l.quantity, l.written_off, l.returned
+			HAVING coalesce(sum(m.reserved), 0) <> CASE WHEN r.status IN ('held', 'picking', 'packed') THEN l.quantity - l.written_off ELSE 0 END
+				OR coalesce(sum(m.sold), 0) <> CASE WHEN r.status IN ('shipped', 'delivered', 'lost') THEN l.quantity - l.written_off - l.returned ELSE 0 END
+				OR coalesce(sum(m.written_off), 0) <> l.written_off`},
+		{"lines and returns disagree about reservations", `
+			SELECT l.reservation_id::text
+			FROM inventory.reservation_lines l
+			LEFT JOIN (SELECT t.reservation_id, tl.sku, sum(tl.quantity) AS quantity
+			           FROM inventory.returns t
+			           JOIN inventory.return_lines tl ON tl.return_id = t.id
+			           WHERE t.status = 'received'
+			           GROUP BY t.reservation_id, tl.sku) t ON t.reservation_id = l.reservation_id AND t.sku = l.sku
+			WHERE l.returned <> coalesce(t.quantity, 0)`},
+	} {
+		var wrong []string
+		if err := f.Admin.Select(&wrong, rule.query); err != nil {
+			t.Fatalf("%s: %v", rule.about, err)
+		}
+		if len(wrong) > 0 {
+			t.Errorf("%s %v", rule.about, wrong)
+		}
 	}
 }
 
@@ -134,11 +165,23 @@ func newOrder() order {
 
 // reserve asks for quantities of SKUs, "A-1", 2, "B-1", 1, for an hour.
 func (o order) reserve(skusAndQuantities ...any) contracts.ReserveStock {
-	m := contracts.ReserveStock{ReservationID: o.reservation, OrderID: o.id, HoldSeconds: 3600}
-	for i := 0; i < len(skusAndQuantities); i += 2 {
-		m.Lines = append(m.Lines, contracts.Line{SKU: fmt.Sprint(skusAndQuantities[i]), Quantity: skusAndQuantities[i+1].(int)})
-	}
+	return contracts.ReserveStock{ReservationID: o.reservation, OrderID: o.id, HoldSeconds: 3600, Lines: lines(skusAndQuantities...)}
+}
+
+// reservePart is reserve, of what is there.
+func (o order) reservePart(skusAndQuantities ...any) contracts.ReserveStock {
+	m := o.reserve(skusAndQuantities...)
+	m.AllowPartial = true
 	return m
+}
+
+// lines are SKUs and quantities: "A-1", 2, "B-1", 1.
+func lines(skusAndQuantities ...any) []contracts.Line {
+	var list []contracts.Line
+	for i := 0; i < len(skusAndQuantities); i += 2 {
+		list = append(list, contracts.Line{SKU: fmt.Sprint(skusAndQuantities[i]), Quantity: skusAndQuantities[i+1].(int)})
+	}
+	return list
 }
 
 func (o order) release() contracts.ReleaseStock {
@@ -147,6 +190,15 @@ func (o order) release() contracts.ReleaseStock {
 
 func (o order) fulfil() contracts.FulfilOrder {
 	return contracts.FulfilOrder{ReservationID: o.reservation, OrderID: o.id}
+}
+
+func (o order) stop() contracts.StopFulfilment {
+	return contracts.StopFulfilment{ReservationID: o.reservation, OrderID: o.id}
+}
+
+// sendBack announces a return of quantities of SKUs.
+func (o order) sendBack(id string, skusAndQuantities ...any) contracts.ExpectReturn {
+	return contracts.ExpectReturn{ReturnID: id, ReservationID: o.reservation, OrderID: o.id, Lines: lines(skusAndQuantities...)}
 }
 
 func (o order) dispatch() contracts.DispatchShipment {

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/go-playground/validator/v10"
@@ -27,15 +29,17 @@ func Spec() messaging.Spec {
 			Mode: messaging.Transactional,
 			Kinds: []string{
 				contracts.KindReserveStock, contracts.KindReleaseStock,
-				contracts.KindFulfilOrder, contracts.KindDispatchShipment,
-				contracts.KindCheckAvailability,
+				contracts.KindFulfilOrder, contracts.KindStopFulfilment, contracts.KindDispatchShipment,
+				contracts.KindExpectReturn, contracts.KindCheckAvailability,
 			},
 		}},
 		Speaks: []string{
 			contracts.KindProductChanged, contracts.KindStockLevelChanged,
-			contracts.KindStockReserved, contracts.KindStockRejected, contracts.KindStockReleased, contracts.KindReservationExpired,
+			contracts.KindStockReserved, contracts.KindStockPartiallyReserved, contracts.KindStockRejected,
+			contracts.KindStockReleased, contracts.KindReservationExpired,
 			contracts.KindFulfilmentStarted, contracts.KindFulfilmentRefused,
-			contracts.KindShipmentPacked, contracts.KindShipmentDispatched, contracts.KindShipmentDelivered,
+			contracts.KindShipmentPacked, contracts.KindShipmentDispatched, contracts.KindShipmentDelivered, contracts.KindShipmentLost,
+			contracts.KindReturnReceived,
 		},
 		Migrations: migrations,
 	}
@@ -46,12 +50,20 @@ const queue = "inventory"
 // Config is what can be set from outside.
 type Config struct {
 	// Warehouse is "auto" (each step happens after its delay) or "manual" (each
-	// step waits for a request to /v1/shipments).
+	// step, and the arrival of each return, waits for a request to /v1/shipments).
 	Warehouse string `env:"INVENTORY_WAREHOUSE" envDefault:"auto" validate:"oneof=auto manual"`
 
 	PickDelay     time.Duration `env:"INVENTORY_PICK_DELAY" envDefault:"300ms" validate:"min=0s,max=720h"`     // picking -> packed
 	DispatchDelay time.Duration `env:"INVENTORY_DISPATCH_DELAY" envDefault:"200ms" validate:"min=0s,max=720h"` // packed and paid -> shipped
-	DeliveryDelay time.Duration `env:"INVENTORY_DELIVERY_DELAY" envDefault:"500ms" validate:"min=0s,max=720h"` // shipped -> delivered
+	DeliveryDelay time.Duration `env:"INVENTORY_DELIVERY_DELAY" envDefault:"500ms" validate:"min=0s,max=720h"` // shipped -> delivered, or lost
+	ReturnDelay   time.Duration `env:"INVENTORY_RETURN_DELAY" envDefault:"1s" validate:"min=0s,max=720h"`      // a return was announced -> it is there
+
+	// Short makes the automatic warehouse find less than was reserved:
+	// "MUG-02=1,…" are the pieces of a SKU that it misses each time that it picks it.
+	Short map[string]int `env:"INVENTORY_SHORT" envKeyValSeparator:"=" validate:"dive,min=1,max=1000000"`
+	// Loses makes the automatic carrier lose each shipment with one of these SKUs:
+	// "POT-01,…".
+	Loses []string `env:"INVENTORY_LOSES"`
 
 	// Seed fills a catalogue that is empty with SeedProducts when the service starts.
 	Seed bool `env:"INVENTORY_SEED" envDefault:"true"`
@@ -63,9 +75,9 @@ type Service struct {
 	bus    *messaging.Bus
 	log    *slog.Logger
 	pace   pace
-	look   time.Duration // the longest time between two looks for what is due
+	habits habits
 	seed   bool
-	seeded bool // only the schedule reads and writes it
+	seeded bool // only the schedule of reservations reads and writes it
 }
 
 // New returns the service on db, a pool under its own role, with its handlers
@@ -74,20 +86,28 @@ func New(cfg Config, db *sqlx.DB, bus *messaging.Bus, log *slog.Logger) (*Servic
 	if err := validator.New().Struct(cfg); err != nil {
 		return nil, fmt.Errorf("configuration of inventory: %w", err)
 	}
-	s := &Service{db: db, bus: bus, log: log, seed: cfg.Seed}
-	s.pace = pace{pick: cfg.PickDelay, dispatch: cfg.DispatchDelay, deliver: cfg.DeliveryDelay}
-	if cfg.Warehouse == "manual" {
-		s.pace = pace{pick: byOperator, dispatch: byOperator, deliver: byOperator}
+	for _, sku := range slices.AppendSeq(slices.Clone(cfg.Loses), maps.Keys(cfg.Short)) {
+		if !skuForm.MatchString(sku) {
+			return nil, fmt.Errorf("configuration of inventory: %q can't be a SKU", sku)
+		}
 	}
-	s.look = s.pace.shortest()
+	s := &Service{db: db, bus: bus, log: log, seed: cfg.Seed}
+	s.pace = pace{pick: cfg.PickDelay, dispatch: cfg.DispatchDelay, deliver: cfg.DeliveryDelay, giveBack: cfg.ReturnDelay}
+	s.habits = habits{short: cfg.Short, loses: cfg.Loses}
+	if cfg.Warehouse == "manual" {
+		s.pace = pace{pick: byOperator, dispatch: byOperator, deliver: byOperator, giveBack: byOperator}
+	}
 
 	bus.Preload(queue, s.preload)
 	messaging.Handle(bus, s.reserveStock)
 	messaging.Handle(bus, s.releaseStock)
 	messaging.Handle(bus, s.fulfilOrder)
+	messaging.Handle(bus, s.stopFulfilment)
 	messaging.Handle(bus, s.dispatchShipment)
+	messaging.Handle(bus, s.expectReturn)
 	messaging.Answer(bus, s.checkAvailability)
 	bus.Schedule("reservations due", s.onTime)
+	bus.Schedule("returns due", s.onReturns)
 	return s, nil
 }
 
@@ -130,23 +150,4 @@ func addProducts(ctx context.Context, tx *messaging.Tx, products []Product) erro
 		}
 	}
 	return nil
-}
-
-// SeedProducts is the catalogue that a new shop starts with: one product sold
-// out, one nearly, one with stock enough for any load.
-func SeedProducts() []Product {
-	return []Product{
-		{SKU: "MUG-01", Name: "Stoneware mug", PriceMinor: 1490, Currency: "EUR", Available: 4000},
-		{SKU: "MUG-02", Name: "Travel mug, steel", PriceMinor: 2450, Currency: "EUR", Available: 3000},
-		{SKU: "TEA-01", Name: "Breakfast tea, 250 g", PriceMinor: 890, Currency: "EUR", Available: 5000},
-		{SKU: "COFFEE-01", Name: "Espresso beans, 1 kg", PriceMinor: 2190, Currency: "EUR", Available: 5000},
-		{SKU: "POT-01", Name: "Cast-iron teapot", PriceMinor: 5900, Currency: "EUR", Available: 2000},
-		{SKU: "KETTLE-01", Name: "Gooseneck kettle", PriceMinor: 7900, Currency: "EUR", Available: 2500},
-		{SKU: "GRINDER-01", Name: "Hand grinder", PriceMinor: 11900, Currency: "EUR", Available: 2000},
-		{SKU: "SCALE-01", Name: "Kitchen scale", PriceMinor: 3900, Currency: "EUR", Available: 3000},
-		{SKU: "TOWEL-01", Name: "Linen tea towel", PriceMinor: 1250, Currency: "EUR", Available: 6000},
-		{SKU: "FILTER-01", Name: "Paper filters, 100", PriceMinor: 490, Currency: "EUR", Available: 1_000_000},
-		{SKU: "BOWL-01", Name: "Hand-thrown tea bowl", PriceMinor: 14900, Currency: "EUR", Available: 3},
-		{SKU: "SET-01", Name: "Tea set, limited edition", PriceMinor: 24900, Currency: "EUR", Available: 0},
-	}
 }

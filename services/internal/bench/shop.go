@@ -126,6 +126,8 @@ func stockShop(ctx context.Context, db *sqlx.DB) error {
 		SELECT 'SKU-' || lpad(n::text, 5, '0'), 'Product ' || n, 1999, 'EUR' FROM generate_series(1, 1000) n;
 		INSERT INTO inventory.stock (sku, initial, available)
 		SELECT sku, 1000000000, 1000000000 FROM inventory.products;
+		INSERT INTO inventory.stock_moves (sku, what, initial, available, at)
+		SELECT sku, 'stocked', initial, available, now() FROM inventory.stock;
 		INSERT INTO orders.products (sku, name, price_minor, currency, active, changed_at)
 		SELECT sku, name, price_minor, currency, true, now() FROM inventory.products`)
 	if err != nil {
@@ -217,9 +219,13 @@ func productRules(n int) []rule {
 			SELECT abs(count(*) - %d) FROM paysim.authorizations WHERE status = 'authorized'`, n)},
 		{"SKUs whose stock is not what the reservations say", `
 			SELECT count(*) FROM inventory.stock s
-			LEFT JOIN (SELECT l.sku, sum(l.quantity) AS pieces FROM inventory.reservation_lines l
+			LEFT JOIN (SELECT l.sku, sum(l.quantity - l.written_off) AS pieces FROM inventory.reservation_lines l
 			           JOIN inventory.reservations r ON r.id = l.reservation_id AND r.status IN ('held', 'picking', 'packed') GROUP BY l.sku) r ON r.sku = s.sku
 			WHERE s.reserved <> coalesce(r.pieces, 0)`},
+		{"SKUs whose stock is not the sum of its moves", `
+			SELECT count(*) FROM inventory.stock s
+			LEFT JOIN (SELECT sku, sum(available) AS available, sum(reserved) AS reserved FROM inventory.stock_moves GROUP BY sku) m ON m.sku = s.sku
+			WHERE (s.available, s.reserved) IS DISTINCT FROM (m.available, m.reserved)`},
 		{"orders whose customer was not told placed and confirmed, once each", `
 			SELECT count(*) FROM orders.orders o
 			WHERE (SELECT count(*) FROM notifications.notifications n WHERE n.order_id = o.id) <> 2`},

@@ -54,7 +54,7 @@ func New(cfg Config, log *slog.Logger) (*Console, error) {
 	t := transport()
 	for prefix, base := range map[string]string{
 		"/v1/orders": cfg.OrdersURL, "/v1/availability": cfg.OrdersURL, "/v1/payments": cfg.PaymentsURL,
-		"/v1/products": cfg.InventoryURL, "/v1/shipments": cfg.InventoryURL,
+		"/v1/products": cfg.InventoryURL, "/v1/shipments": cfg.InventoryURL, "/v1/stock-moves": cfg.InventoryURL,
 		"/v1/notifications": cfg.NotificationsURL,
 	} {
 		target, err := url.Parse(base)

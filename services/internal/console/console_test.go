@@ -61,7 +61,7 @@ func get(t *testing.T, url string) (*http.Response, string) {
 func TestRequestsReachTheService(t *testing.T) {
 	t.Parallel()
 	s := front(t, new(atomic.Bool))
-	for _, path := range []string{"/v1/orders", "/v1/orders/1/cancel", "/v1/availability?sku=A,B", "/v1/products", "/v1/notifications?order_id=1", "/v1/shipments/1"} {
+	for _, path := range []string{"/v1/orders", "/v1/orders/1/cancel", "/v1/availability?sku=A,B", "/v1/products", "/v1/notifications?order_id=1", "/v1/shipments/1", "/v1/stock-moves?sku=A"} {
 		if res, _ := get(t, s.URL+path); res.StatusCode != http.StatusOK || res.Header.Get("X-Path") != path {
 			t.Errorf("GET %s: got %d from %q, want 200 from the service's own path", path, res.StatusCode, res.Header.Get("X-Path"))
 		}

@@ -110,6 +110,7 @@ func (s *Stack) settings(service string, extra []string) map[string]string {
 	env := map[string]string{}
 	switch service {
 	case "console":
+		env["MAILBOX_ADDR"] = "127.0.0.1:0" // of several stacks each its own
 		for _, name := range []string{"orders", "payments", "inventory", "notifications"} {
 			env[strings.ToUpper(name)+"_URL"] = s.Peer(first(name))
 		}

@@ -1,6 +1,6 @@
 // Command demo runs the whole shop in one process: a private PostgreSQL, the
-// four services, the payment provider, the console in front, and customers who
-// place an order now and then. Each service has its own role, connections and
+// four services, the payment provider, the console in front, a catcher of the
+// shop's mails, and customers who place an order now and then. Each service has its own role, connections and
 // listener, as if it ran by itself, and knows the others only by messages.
 package main
 
@@ -33,6 +33,7 @@ type flags struct {
 	Addr        string  `default:"127.0.0.1:8080" help:"Where the shop is served; the next free port when it is taken."`
 	Data        string  `placeholder:"DIR" type:"path" help:"Where the private PostgreSQL keeps its data (default: the user's cache)."`
 	Fresh       bool    `help:"Begin with an empty database."`
+	Mail        string  `default:"127.0.0.1:1025" help:"Where the shop's mails are caught, for /v1/mailbox; the next free port when it is taken."`
 	Orders      float64 `default:"0.5" placeholder:"RATE" help:"Sample orders per second; 0 = none."`
 	DatabaseURL string  `env:"DATABASE_URL" placeholder:"URL" help:"Use this PostgreSQL, as its administrator, and start none."`
 }
@@ -85,7 +86,7 @@ func run(ctx context.Context, f flags, cfg config, log *slog.Logger, started tim
 	if err := migrate(ctx, server, log, passwords); err != nil {
 		return err
 	}
-	all, err := assemble(f.Addr, server, cfg, log, passwords)
+	all, err := assemble(f, server, cfg, log, passwords)
 	if err != nil {
 		return err
 	}
@@ -110,14 +111,19 @@ type assembly struct {
 }
 
 // assemble takes an address for every part and says to each where the others
-// are that it speaks to: payments to the provider, the console to all.
-func assemble(addr string, server *postgres.Server, cfg config, log *slog.Logger, passwords map[string]string) (*assembly, error) {
-	front, err := listenAt(addr)
+// are that it speaks to: payments to the provider, notifications to the catcher of
+// mails unless the environment knows a mail server, the console to all.
+func assemble(f flags, server *postgres.Server, cfg config, log *slog.Logger, passwords map[string]string) (*assembly, error) {
+	front, err := listenAt(f.Addr)
 	if err != nil {
 		return nil, err
 	}
-	if got := front.Addr().String(); got != addr {
-		fmt.Printf("%s is taken, serving on %s instead\n", addr, got)
+	if got := front.Addr().String(); got != f.Addr {
+		fmt.Printf("%s is taken, serving on %s instead\n", f.Addr, got)
+	}
+	mails, err := listenAt(f.Mail)
+	if err != nil {
+		return nil, err
 	}
 	listeners := map[string]net.Listener{}
 	urls := map[string]string{}
@@ -131,7 +137,13 @@ func assemble(addr string, server *postgres.Server, cfg config, log *slog.Logger
 	cfg.Payments.ProviderURL = urls["paysim"]
 	cfg.Payments.ProviderKey = rand.Text()
 	cfg.Paysim.APIKey = cfg.Payments.ProviderKey
+	if mail := &cfg.Notifications.Mail; mail.Host == "" {
+		at := mails.Addr().(*net.TCPAddr)
+		mail.Host, mail.Port, mail.TLS = at.IP.String(), at.Port, "none"
+	}
+	mailbox := console.NewMailbox()
 	a := &assembly{url: "http://" + front.Addr().String()}
+	a.parts = append(a.parts, func(ctx context.Context) error { return mailbox.Serve(ctx, mails, log) })
 	for _, s := range shop.Services(cfg.Config) {
 		name := s.Spec.Name
 		settings := boot.Config{
@@ -141,6 +153,7 @@ func assemble(addr string, server *postgres.Server, cfg config, log *slog.Logger
 	}
 	c, err := console.New(console.Config{
 		OrdersURL: urls["orders"], PaymentsURL: urls["payments"], InventoryURL: urls["inventory"], NotificationsURL: urls["notifications"],
+		Mailbox: mailbox,
 	}, log)
 	if err != nil {
 		return nil, err
@@ -204,8 +217,8 @@ func open(ctx context.Context, url string, server *postgres.Server, f flags, sta
 		}
 		return err
 	}
-	fmt.Printf("\nThe shop is open after %.1f s: %s\n\nPlace an order and wait for its outcome:\n\n%s\n\nLook into the database:\n\n  psql %q\n\nEnd it with Ctrl-C.\n\n",
-		time.Since(started).Seconds(), url, curl(url), server.URL())
+	fmt.Printf("\nThe shop is open after %.1f s: %s\n\nPlace an order and wait for its outcome:\n\n%s\n\nRead the shop's mails:\n\n  curl %s/v1/mailbox\n\nLook into the database:\n\n  psql %q\n\nEnd it with Ctrl-C.\n\n",
+		time.Since(started).Seconds(), url, curl(url), url, server.URL())
 	return trickle(ctx, url, f.Orders, started)
 }
 

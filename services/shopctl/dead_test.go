@@ -54,7 +54,7 @@ func shopctl(t *testing.T, db *messagingtest.DB, in string, args ...string) (out
 	if err != nil {
 		t.Fatal(err)
 	}
-	k, err := parser.Parse(append(args, "--database-url", db.DSN("")))
+	k, err := parser.Parse(negatives(append(args, "--database-url", db.DSN(""))))
 	if err != nil {
 		return "", "", err
 	}

@@ -1,6 +1,6 @@
 // Command shopctl is the operator's tool: it brings the database to what the
 // services need, tells how the queues stand and how an order fared, deals with
-// dead letters and puts load on the shop.
+// dead letters, moves the clock of a demo and puts load on the shop.
 package main
 
 import (
@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -26,6 +27,7 @@ type commands struct {
 	Queues  queuesCommand  `cmd:"" help:"How every queue and outbox stands: depth, age, rates, dead."`
 	Journey journeyCommand `cmd:"" help:"Every message about an order: when, how long, what became of it."`
 	Queue   queueCommand   `cmd:"" help:"Pause, resume or replay a queue."`
+	Clock   clockCommand   `cmd:"" help:"The shop's clock: read it, set it forward, set it back to real time."`
 	Load    loadCommand    `cmd:"" help:"Place orders and measure how long they take."`
 	Bench   benchCommand   `cmd:"" help:"Measure the messaging layer and the shop, beside pgbench and what others would take instead."`
 }
@@ -48,11 +50,30 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	var c commands
-	k := kong.Parse(&c, options(ctx, streams{in: os.Stdin, out: os.Stdout, err: os.Stderr})...)
+	parser := kong.Must(&c, options(ctx, streams{in: os.Stdin, out: os.Stdout, err: os.Stderr})...)
+	k, err := parser.Parse(negatives(os.Args[1:]))
+	parser.FatalIfErrorf(err)
 	if err := k.Run(); err != nil {
 		fmt.Fprintln(os.Stderr, "shopctl:", err)
 		os.Exit(1)
 	}
+}
+
+// negatives moves what looks like a negative number to the end, behind a "--", where
+// it is no flag: so that a command can say what is wrong with it.
+func negatives(args []string) []string {
+	var others, numbers []string
+	for _, a := range args {
+		if len(a) > 1 && a[0] == '-' && a[1] >= '0' && a[1] <= '9' {
+			numbers = append(numbers, a)
+		} else {
+			others = append(others, a)
+		}
+	}
+	if len(numbers) == 0 || slices.Contains(args, "--") {
+		return args
+	}
+	return append(append(others, "--"), numbers...)
 }
 
 // options are what the command line is made of besides commands.

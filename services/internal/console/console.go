@@ -1,6 +1,6 @@
 // Package console is the front of the shop: one address for the API of all
-// services, and a page that says what to type. It holds no state and speaks
-// HTTP only.
+// services, and a page that says what to type. It speaks HTTP only and holds no
+// state, the mails apart that a Mailbox catches by SMTP where one is wanted.
 package console
 
 import (
@@ -28,6 +28,9 @@ type Config struct {
 	PaymentsURL      string `env:"PAYMENTS_URL" envDefault:"http://127.0.0.1:8082" validate:"http_url"`
 	InventoryURL     string `env:"INVENTORY_URL" envDefault:"http://127.0.0.1:8083" validate:"http_url"`
 	NotificationsURL string `env:"NOTIFICATIONS_URL" envDefault:"http://127.0.0.1:8084" validate:"http_url"`
+
+	// Mailbox, when set, is shown at /v1/mailbox.
+	Mailbox *Mailbox `env:"-" validate:"-"`
 }
 
 // Console is the front.
@@ -35,6 +38,12 @@ type Console struct {
 	mux    *http.ServeMux
 	client *http.Client
 	orders string
+}
+
+// front is what the page is made of.
+type front struct {
+	Host    string
+	Mailbox bool
 }
 
 // transport gives up on a service that doesn't take a connection; how long an
@@ -55,7 +64,7 @@ func New(cfg Config, log *slog.Logger) (*Console, error) {
 	for prefix, base := range map[string]string{
 		"/v1/orders": cfg.OrdersURL, "/v1/availability": cfg.OrdersURL, "/v1/payments": cfg.PaymentsURL,
 		"/v1/products": cfg.InventoryURL, "/v1/shipments": cfg.InventoryURL, "/v1/stock-moves": cfg.InventoryURL,
-		"/v1/notifications": cfg.NotificationsURL,
+		"/v1/notifications": cfg.NotificationsURL, "/v1/webhook-endpoints": cfg.NotificationsURL,
 	} {
 		target, err := url.Parse(base)
 		if err != nil {
@@ -65,6 +74,9 @@ func New(cfg Config, log *slog.Logger) (*Console, error) {
 		c.mux.Handle(prefix, proxy)
 		c.mux.Handle(prefix+"/", proxy)
 	}
+	if cfg.Mailbox != nil {
+		cfg.Mailbox.mount(c.mux)
+	}
 	page, err := template.ParseFS(pages, "page.html")
 	if err != nil {
 		return nil, fmt.Errorf("the front page: %w", err)
@@ -72,7 +84,7 @@ func New(cfg Config, log *slog.Logger) (*Console, error) {
 	c.mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'")
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		if err := page.Execute(w, r.Host); err != nil {
+		if err := page.Execute(w, front{r.Host, cfg.Mailbox != nil}); err != nil {
 			log.Debug("page not sent", "err", err)
 		}
 	})

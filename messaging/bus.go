@@ -35,7 +35,9 @@ type Config struct {
 }
 
 // Record is the second half of a leased handler: what is written once the
-// outside has answered. It runs in the transaction that acknowledges.
+// outside has answered. It runs in the transaction that acknowledges, which it may
+// share with other messages that were answered at the same time; when that one
+// fails it runs again, by itself.
 type Record func(ctx context.Context, tx *Tx) error
 
 // Bus is the messaging layer of one service in one process: its handlers, its

@@ -41,7 +41,7 @@ type queueTable struct {
 	name   string
 	limits limits
 
-	claimSQL, suspectSQL, lookSQL, ackSQL, nackSQL, renewSQL, giveBackSQL string
+	claimSQL, suspectSQL, lookSQL, ackSQL, ackManySQL, nackSQL, renewSQL, giveBackSQL string
 }
 
 // noWait in a statement that is its own transaction has the commit not wait for
@@ -116,6 +116,12 @@ func newQueueTable(db *sqlx.DB, name, inbox string, l limits) *queueTable {
 			WITH gone AS (DELETE FROM ` + t + ` WHERE id = ANY ($1) AND token = ANY ($2) RETURNING id, lane)
 			SELECT coalesce(bool_or((SELECT h.id FROM ` + t + ` h WHERE h.lane = gone.lane AND h.id > gone.id AND h.dead_reason IS NULL ORDER BY h.lane, h.id LIMIT 1) IS NOT NULL), false),
 			       messaging.all_acknowledged(count(*), $3)
+			FROM gone`,
+		// The same of a busy queue, where looking would cost more than it saves: more
+		// is taken to wait.
+		ackManySQL: `
+			WITH gone AS (DELETE FROM ` + t + ` WHERE id = ANY ($1) AND token = ANY ($2) RETURNING id)
+			SELECT true, messaging.all_acknowledged(count(*), $3)
 			FROM gone`,
 		// $1 id, $2 token, $3 wait, $4 attempts not counted, $5 error, $6 why it is dead or null
 		nackSQL: `
@@ -283,11 +289,22 @@ func (t *queueTable) look(ctx context.Context) (oldest time.Time, suspect bool, 
 	return oldest, suspect, nil
 }
 
+// busyBatch is how many messages at once show that a queue is busy: more is on its
+// way, and what comes within gather is done together with it.
+const (
+	busyBatch = 8
+	gather    = 5 * time.Millisecond
+)
+
 // ack queues the deletion of messages in tx, whose commit then tells in more
 // whether there is more in their lanes. When one of them isn't ours any more the
 // commit fails with ErrLost.
 func (t *queueTable) ack(tx *Tx, list []claimed) (more *bool) {
 	more = new(bool)
+	query := t.ackSQL
+	if len(list) >= busyBatch {
+		query = t.ackManySQL
+	}
 	ids, tokens := make([]int64, len(list)), make([]int64, len(list))
 	for i, c := range list {
 		ids[i], tokens[i] = c.row, c.token
@@ -298,7 +315,7 @@ func (t *queueTable) ack(tx *Tx, list []claimed) (more *bool) {
 			err = fmt.Errorf("acknowledge in queue %s: %w: %w", t.name, ErrLost, err)
 		}
 		return err
-	}, t.ackSQL, ids, tokens, len(list))
+	}, query, ids, tokens, len(list))
 	return more
 }
 

@@ -67,7 +67,8 @@
 // at its second attempt, and one that takes over a second. Leased queues (handlers
 // that talk to the outside): each message by itself, its lease renewed until the
 // handler's deadline; what the handler returns runs in the acknowledging
-// transaction, which rolls back when the token has gone.
+// transaction, which rolls back when the token has gone. What is answered while
+// another is being recorded is recorded together; when that fails, each by itself.
 //
 // Round trips are what a message costs most. So in both modes BEGIN goes with the
 // first statement (conn.go), and the writes that nobody reads (Tx.Queue), trace,

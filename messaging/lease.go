@@ -11,8 +11,16 @@ import (
 // hand, each on its own.
 func (c *consumer) lease() {
 	slots := make(chan struct{}, c.sub.cfg.Consumers)
-	var hand sync.WaitGroup
-	defer hand.Wait()
+	var hand, recorders sync.WaitGroup
+	c.answered = make(chan answered)
+	for range recordersPerQueue {
+		recorders.Go(c.recordAll)
+	}
+	defer func() {
+		hand.Wait()
+		close(c.answered)
+		recorders.Wait()
+	}()
 	var w watch
 	for {
 		// One free slot is waited for, the others are taken as they are.
@@ -129,29 +137,86 @@ func (c *consumer) renew(ctx context.Context, m claimed, lost context.CancelCaus
 	}
 }
 
-// record writes what the handler of m left to be written and acknowledges m, in
-// one transaction that the lease's token guards.
+// answered is a message whose handler is done with the outside: what is left is to
+// record it. The outcome goes to done.
+type answered struct {
+	claimed
+	delivery *delivery
+	done     chan error
+}
+
+// recordersPerQueue is how many transactions of a leased queue may be recording at
+// once: while one waits for a lock the other goes on.
+const recordersPerQueue = 2
+
+// record writes what the handler of m left to be written and acknowledges m. It
+// shares the transaction with whatever else is answered while the recorders are
+// busy.
 func (c *consumer) record(m claimed, d *delivery) error {
+	a := answered{m, d, make(chan error, 1)}
+	c.answered <- a
+	return <-a.done
+}
+
+// recordAll is one recorder: it takes all that has been answered meanwhile, and
+// records it together. When that fails each is recorded by itself, so that nobody
+// suffers from another's error.
+func (c *consumer) recordAll() {
+	for a := range c.answered {
+		list := []answered{a}
+		for more := true; more && len(list) < c.table.limits.batch; {
+			select {
+			case a, more = <-c.answered:
+				if more {
+					list = append(list, a)
+				}
+			default:
+				more = false
+			}
+		}
+		err := c.recordBatch(list)
+		for _, a := range list {
+			if err != nil && len(list) > 1 && !errors.Is(err, errUnknownOutcome) {
+				a.done <- c.recordBatch([]answered{a})
+			} else {
+				a.done <- err
+			}
+		}
+	}
+}
+
+// recordBatch runs the records of list in one transaction, guarded by the tokens
+// of all their leases.
+func (c *consumer) recordBatch(list []answered) error {
 	ctx, cancel := context.WithTimeout(c.base, c.table.limits.alone)
 	defer cancel()
 	b := c.sub.bus
-	tx, err := beginTx(ctx, c.sub.cfg.DB, c.sub.spec(), m.Message)
+	tx, err := beginTx(ctx, c.sub.cfg.DB, c.sub.spec(), Message{})
 	if err != nil {
 		return err
 	}
-	if d.record != nil {
-		err := runRecord(ctx, tx, d.record)
-		if err == nil {
-			err = tx.healthy()
+	var trace []traced
+	hand := make([]claimed, len(list))
+	for i, a := range list {
+		hand[i] = a.claimed
+		tx.cause, tx.ignored, tx.index = a.Message, "", i
+		if a.delivery.record != nil {
+			err := runRecord(ctx, tx, a.delivery.record)
+			if err == nil {
+				err = tx.healthy()
+			}
+			if err != nil {
+				return tx.rollback(err)
+			}
 		}
-		if err != nil {
-			return tx.rollback(err)
+		if !a.handled {
+			trace = append(trace, traced{claimed: a.claimed, ran: a.delivery.ran, ignored: tx.ignored})
 		}
 	}
-	if b != nil && !m.handled {
-		b.writeTrace(tx, c.table.name, []traced{{claimed: m, ran: d.ran, ignored: tx.ignored}})
+	if b != nil {
+		b.writeTrace(tx, c.table.name, trace)
 	}
-	more := c.table.ack(tx, []claimed{m})
+	more := c.table.ack(tx, hand)
 	if _, err := tx.commit(ctx); err != nil {
 		return err
 	}

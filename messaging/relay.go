@@ -78,6 +78,9 @@ func (r *relay) run(ctx context.Context) {
 		if n >= asked {
 			continue
 		}
+		if n >= busyBatch {
+			sleep(ctx, gather)
+		}
 		timer := time.NewTimer(limit.poll)
 		select {
 		case <-r.bell:
@@ -85,6 +88,16 @@ func (r *relay) run(ctx context.Context) {
 		case <-ctx.Done():
 		}
 		timer.Stop()
+	}
+}
+
+// sleep returns after d, or when ctx ends.
+func sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	stdsql "database/sql"
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -128,8 +129,39 @@ var stockConfigurations = []stockConfiguration{
 // over makes publishers to the outbox of p and subscribers of watermill-sql.
 func (c stockConfiguration) over(p *pubsub) tests.ConsumerGroupPubSubConstructor {
 	return func(t *testing.T, group string) (message.Publisher, message.Subscriber) {
-		return lanes{p.bus.Publisher()}, topics{Subscriber: stockSubscriber(t, p.db.Admin, c.batch), pubsub: p, group: group}
+		patient := &patientSubscriber{Subscriber: stockSubscriber(t, p.db.Admin, c.batch)}
+		return lanes{p.bus.Publisher()}, topics{Subscriber: patient, pubsub: p, group: group}
 	}
+}
+
+// patientSubscriber is watermill-sql's Subscriber whose Close returns when its
+// channels are closed: the Subscriber's own returns a moment before, which
+// Watermill's tests, looking at once, now and then see.
+type patientSubscriber struct {
+	*sql.Subscriber
+	mu      sync.Mutex
+	offered []<-chan *message.Message
+}
+
+func (s *patientSubscriber) Subscribe(ctx context.Context, topic string) (<-chan *message.Message, error) {
+	offered, err := s.Subscriber.Subscribe(ctx, topic)
+	if err == nil {
+		s.mu.Lock()
+		s.offered = append(s.offered, offered)
+		s.mu.Unlock()
+	}
+	return offered, err
+}
+
+func (s *patientSubscriber) Close() error {
+	err := s.Subscriber.Close() // nothing is offered after this
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, offered := range s.offered {
+		for range offered {
+		}
+	}
+	return err
 }
 
 // TestWatermillReconnectOnStock has PostgreSQL restarted twice, without a

@@ -145,6 +145,7 @@ type consumer struct {
 	out   chan *message.Message
 
 	suspects chan struct{} // holds a token while a suspect is in hand: one at a time
+	answered chan answered // Leased: what is to be recorded
 
 	mu     sync.Mutex
 	turn   uint

@@ -33,6 +33,9 @@ func (c *consumer) transact() {
 			c.freeSuspect(m)
 		}
 		c.bell.work(-1)
+		if len(list) >= busyBatch && len(list) < size {
+			sleep(c.stop, gather)
+		}
 	}
 }
 

@@ -46,7 +46,7 @@ func (r *run) shopCase() aCase {
 	}
 }
 
-const shopSettings = "four services, provider and console in one process, 2 consumers per queue, 16 connections per service, 1,000 products, two lines per order"
+const shopSettings = "four services, provider and console in one process, a consumer per queue, 16 connections per service, 1,000 products, two lines per order"
 
 // shopEnvironment is what the services are told besides their defaults: nobody
 // works in the warehouse, and nobody is asked every 15 s why not.
@@ -94,7 +94,7 @@ func startShop(ctx context.Context, b *base) (_ *shop, err error) {
 	s := &shop{client: client.New(urls["orders"], "bench"), db: b.db, cancel: cancel, ended: make(chan error, len(listeners))}
 	for _, service := range product.Services(cfg) {
 		name := service.Spec.Name
-		settings := boot.Config{DatabaseURL: b.dsn(name), Pool: 16, Consumers: 2, Listener: listeners[name]}
+		settings := boot.Config{DatabaseURL: b.dsn(name), Pool: 16, Consumers: 1, Listener: listeners[name]}
 		s.running++
 		go func() { s.ended <- boot.Run(running, settings, service.Spec, b.stand.log, service.Build) }()
 	}

@@ -59,7 +59,7 @@ var (
 		{object: `messaging\.shop_now\(\)`, everyone: "EXECUTE"},
 		{object: `messaging\.(producer|all_acknowledged|all_carried)\(.*\)`, messengers: "EXECUTE"},
 		{object: `messaging\.(ensure_days\(text,integer\)|drop_days\(text\))`, messengers: "EXECUTE"},
-		{object: `messaging\.(ensure_(queue|outbox|inbox|log|replies|inspection)|make_(queue|log|inbox)|complete_table|make_days|uuid_at|refuse_change|raise_routes_version)\(.*\)`},
+		{object: `messaging\.(ensure_(queue|outbox|inbox|log|replies|inspection)|make_(queue|outbox|log|inbox)|complete_table|spare_statistics|make_days|uuid_at|refuse_change|raise_routes_version)\(.*\)`},
 		{object: `(?P<service>[a-z]+)\..*`, owner: "EXECUTE"},
 	}
 	schemas = []rule{

@@ -81,12 +81,15 @@ func sourcesOf(ctx context.Context, tx *sqlx.Tx, b *books) (sources, error) {
 		if err != nil {
 			return nil, fmt.Errorf("list the tables %s…: %w", prefix, err)
 		}
+		if len(names) == 0 {
+			return nil, fmt.Errorf("there are no tables messaging.%s…: this is no shop's database, or an empty one", prefix)
+		}
 		tables[prefix] = names
 	}
 	var queued []string
 	for _, q := range queues {
 		queued = append(queued, `
-			SELECT `+literal(q.Name)+` AS queue, `+literal(q.Service)+` AS service, message_id, kind, lane, order_id, causation_id, producer, attempts, dead_reason
+			SELECT `+literal(q.Name)+` AS queue, `+literal(q.Service)+` AS service, message_id, kind, lane, order_id, causation_id, producer, payload, attempts, dead_reason
 			FROM messaging.`+quote("queue_"+q.Name))
 	}
 	each := func(prefix, columns, owner string) string {
@@ -96,13 +99,13 @@ func sourcesOf(ctx context.Context, tx *sqlx.Tx, b *books) (sources, error) {
 			SELECT `+literal(name)+` AS `+owner+`, `+columns+`
 			FROM messaging.`+quote(prefix+name))
 		}
-		return all(parts, `SELECT NULL AS `+owner+`, `+columns+` FROM messaging.actions WHERE false`)
+		return strings.Join(parts, ` UNION ALL`)
 	}
 	return sources{
 		// Messages that wait, are in hand or dead, by queue.
 		{name: "queued", sql: strings.Join(queued, ` UNION ALL`)},
 		// Messages that a service has sent and its relay hasn't carried.
-		{name: "outgoing", sql: each("outbox_", `message_id, kind, lane, order_id, causation_id, dead_reason`, "producer")},
+		{name: "outgoing", sql: each("outbox_", `message_id, kind, lane, order_id, causation_id, payload, dead_reason`, "producer")},
 		// Messages that were handled, by consumer and run.
 		{name: "handled", sql: each("inbox_", `message_id, consumer, run, kind, order_id, causation_id, producer, sent_at, outcome`, "service")},
 		// Events, by speaker.
@@ -113,9 +116,25 @@ func sourcesOf(ctx context.Context, tx *sqlx.Tx, b *books) (sources, error) {
 			SELECT message_id, queue, detail ->> 'kind' AS kind, (detail ->> 'order_id')::uuid AS order_id
 			FROM messaging.actions
 			WHERE action = 'discard'`},
+		// Notifications whose sending is under way, or dead. Of a dead letter the payload
+		// may be anything.
+		{name: "sending", sql: `
+			SELECT substring(encode(payload, 'escape') FROM '"notification_id": *"([-0-9a-f]{36})"') AS notification_id, dead_reason
+			FROM queued
+			WHERE kind = 'notifications.send_notification'
+			UNION ALL
+			SELECT substring(encode(payload, 'escape') FROM '"notification_id": *"([-0-9a-f]{36})"'), dead_reason
+			FROM outgoing
+			WHERE kind = 'notifications.send_notification'`},
 		// The moves of orders that are legal, and the messages that each sends always.
 		{name: "moves", sql: movesSQL()},
 		{name: "owed", sql: owedSQL()},
+		// Money that has moved, in our ledger.
+		{name: "ledger", sql: `
+			SELECT 'capture' AS kind, a.provider_ref, p.order_id, a.payment_id, NULL::uuid AS refund_id, a.captured_minor AS amount_minor, p.currency::text
+			FROM payments.attempts a
+			JOIN payments.payments p ON p.id = a.payment_id
+			WHERE a.status = 'captured'`},
 		// Orders about which something is under way.
 		{name: "under_way", sql: `
 			SELECT order_id FROM queued WHERE order_id IS NOT NULL
@@ -128,14 +147,6 @@ func sourcesOf(ctx context.Context, tx *sqlx.Tx, b *books) (sources, error) {
 			WHERE c.answered_at IS NULL`},
 		b.source(),
 	}, nil
-}
-
-// all is the union of parts, or of none of them a relation without rows.
-func all(parts []string, none string) string {
-	if len(parts) == 0 {
-		return none
-	}
-	return strings.Join(parts, ` UNION ALL`)
 }
 
 // movesSQL lists orders.Moves.

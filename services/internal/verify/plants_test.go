@@ -1,0 +1,9 @@
+package verify
+
+import (
+	"testing"
+
+	"example.com/orderflow/messaging/messagingtest"
+)
+
+func plantAll(t *testing.T, db *messagingtest.DB) {}

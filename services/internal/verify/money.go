@@ -82,29 +82,56 @@ var moneyChecks = []Check{
 	},
 	{
 		Name: "money/attempts", When: Always, Holds: together,
-		Says: "each attempt to pay stands as the provider's answers to its calls say",
+		Says: "each attempt to pay stands as the provider's answers to its calls say, and what it took is in the ledger",
+		// What a look-up has found of an attempt may be in no call's answer.
 		query: `
-		SELECT 'payment ' || a.payment_id, format('attempt %s of order %s is %s; its calls: %s', a.attempt, p.order_id, a.status, coalesce(c.calls, 'none'))
+		SELECT 'payment ' || a.payment_id, format('attempt %s of order %s is %s, captured %s, in the ledger %s; its calls: %s', a.attempt, p.order_id, a.status, a.captured_minor, coalesce(l.amount_minor, 0), coalesce(c.calls, 'none'))
 		FROM payments.attempts a
 		JOIN payments.payments p ON p.id = a.payment_id
+		LEFT JOIN ledger l ON l.payment_id = a.payment_id AND l.attempt = a.attempt AND l.kind = 'capture'
 		LEFT JOIN (
 			SELECT payment_id, attempt,
-			       string_agg(operation || ' ' || coalesce(outcome, 'not answered'), ', ' ORDER BY requested_at) AS calls,
-			       bool_or(operation = 'authorize') AS asked,
-			       bool_or(operation = 'authorize' AND outcome = 'approved') AS approved,
-			       bool_or(operation = 'authorize' AND outcome = 'refused') AS refused,
+			       string_agg(operation || ' ' || coalesce(outcome, 'not answered'), ', ' ORDER BY requested_at, key) AS calls,
+			       bool_or(operation = 'authorize' AND outcome IN ('approved', 'taken')) AS approved,
+			       bool_or(operation = 'authorize' AND outcome = 'refused') AS declined,
+			       bool_or(operation = 'capture' AND outcome = 'refused') AS refused,
 			       bool_or(operation = 'capture' AND outcome = 'taken') AS taken,
-			       max(amount_minor) FILTER (WHERE operation = 'capture' AND outcome = 'taken') AS taken_minor,
-			       bool_or(operation = 'void' AND answered_at IS NOT NULL) AS voided
-			FROM payments.provider_calls
+			       max(amount_minor) FILTER (WHERE operation = 'capture' AND outcome = 'taken') AS taken_minor
+			FROM (SELECT payment_id, attempt, key, operation, coalesce(outcome, '') AS outcome, amount_minor, requested_at FROM payments.provider_calls) c
 			GROUP BY payment_id, attempt) c ON c.payment_id = a.payment_id AND c.attempt = a.attempt
-		WHERE NOT coalesce(CASE a.status
-		      WHEN 'authorizing' THEN c.asked AND NOT c.approved AND NOT c.taken
-		      WHEN 'authorized' THEN c.approved AND NOT c.taken
-		      WHEN 'declined' THEN c.refused AND NOT c.approved
-		      WHEN 'captured' THEN c.approved AND c.taken AND c.taken_minor = a.captured_minor
-		      WHEN 'voided' THEN c.voided AND NOT c.taken
-		      END, false)`,
+		WHERE c.payment_id IS NULL
+		   OR a.captured_minor <> coalesce(l.amount_minor, 0) OR (a.status = 'captured') <> c.taken
+		   OR NOT CASE a.status
+		      WHEN 'authorizing' THEN NOT c.approved
+		      WHEN 'unknown' THEN NOT c.approved
+		      WHEN 'authorized' THEN c.approved
+		      WHEN 'declined' THEN c.declined
+		      WHEN 'captured' THEN c.approved AND c.taken_minor = a.captured_minor AND l.provider_ref = a.provider_ref
+		      WHEN 'closed' THEN c.approved AND c.refused
+		      ELSE true
+		      END`,
+	},
+	{
+		Name: "money/refunds", When: Always, Holds: ahead,
+		Says: "each refund was asked for by its order, of that amount, and one that succeeded is in the ledger; together they are no more than was captured",
+		query: `
+		SELECT 'order ' || p.order_id, format('refund %s of %s is %s, in the ledger %s, asked for %s', f.id, f.amount_minor, f.status, coalesce(l.amount_minor, 0), coalesce(o.amount_minor, 0))
+		FROM payments.refunds f
+		JOIN payments.payments p ON p.id = f.payment_id
+		LEFT JOIN orders.refunds o ON o.id = f.id AND o.order_id = p.order_id
+		LEFT JOIN ledger l ON l.refund_id = f.id
+		WHERE o.amount_minor IS DISTINCT FROM f.amount_minor
+		   OR CASE f.status WHEN 'succeeded' THEN l.amount_minor IS DISTINCT FROM f.amount_minor OR l.provider_ref <> f.provider_ref ELSE l.amount_minor IS NOT NULL END
+		UNION ALL
+		SELECT 'order ' || o.order_id, format('refund %s of %s is succeeded, payments has it as %s', o.id, o.amount_minor, coalesce(f.status, 'unknown'))
+		FROM orders.refunds o
+		LEFT JOIN payments.refunds f ON f.id = o.id
+		WHERE o.status = 'succeeded' AND f.status IS DISTINCT FROM 'succeeded'
+		UNION ALL
+		SELECT 'order ' || order_id, format('captured %s, refunded %s', coalesce(sum(amount_minor) FILTER (WHERE kind = 'capture'), 0), sum(amount_minor) FILTER (WHERE kind = 'refund'))
+		FROM ledger
+		GROUP BY order_id
+		HAVING sum(amount_minor) FILTER (WHERE kind = 'refund') > coalesce(sum(amount_minor) FILTER (WHERE kind = 'capture'), 0)`,
 	},
 	{
 		Name: "money/set-aside", When: Always, Holds: "an order about which something is under way is passed over",
@@ -113,7 +140,7 @@ var moneyChecks = []Check{
 		SELECT 'order ' || o.id, format('is %s; attempt %s is %s', o.status, a.attempt, a.status)
 		FROM orders.orders o
 		JOIN payments.attempts a ON a.payment_id = o.payment_id
-		WHERE a.status IN ('authorizing', 'authorized')
+		WHERE a.status IN ('authorizing', 'unknown', 'authorized')
 		  AND o.status NOT IN ('authorizing', 'confirmed', 'fulfilling', 'stopping', 'capturing', 'compensating', 'needs_attention')
 		  AND NOT EXISTS (SELECT FROM under_way u WHERE u.order_id = o.id)`,
 	},
@@ -121,12 +148,11 @@ var moneyChecks = []Check{
 		Name: "money/answered", When: AtRest,
 		Says: "what became of each request to the provider is known, unless an operator decides about its order",
 		query: `
-		SELECT 'order ' || p.order_id, format('%s of attempt %s, asked for at %s: the outcome is not known', c.operation, c.attempt, c.requested_at)
-		FROM payments.provider_calls c
-		JOIN payments.payments p ON p.id = c.payment_id
-		LEFT JOIN orders.orders o ON o.id = p.order_id
-		WHERE c.answered_at IS NULL AND o.status IS DISTINCT FROM 'needs_attention'
-		  AND NOT EXISTS (SELECT FROM queued q WHERE q.order_id = p.order_id AND q.dead_reason IS NOT NULL)`,
+		SELECT 'order ' || c.order_id, format('%s of attempt %s, asked for at %s: the outcome is not known', c.operation, c.attempt, c.requested_at)
+		FROM open_calls c
+		LEFT JOIN orders.orders o ON o.id = c.order_id
+		WHERE o.status IS DISTINCT FROM 'needs_attention'
+		  AND NOT EXISTS (SELECT FROM queued q WHERE q.order_id = c.order_id AND q.dead_reason IS NOT NULL)`,
 	},
 }
 
@@ -186,7 +212,7 @@ var bookChecks = []Check{
 		LEFT JOIN payments.provider_calls c ON c.key = b.key
 		LEFT JOIN ledger l ON l.kind = b.kind AND l.provider_ref = CASE b.kind WHEN 'refund' THEN b.refund_ref ELSE b.auth_ref END
 		WHERE b.kind IN ('capture', 'refund') AND b.status = 'succeeded' AND l.kind IS NULL
-		  AND CASE WHEN c.key IS NULL THEN b.early ELSE c.answered_at IS NOT NULL END`,
+		  AND CASE WHEN c.key IS NULL THEN b.early ELSE NOT EXISTS (SELECT FROM open_calls x WHERE x.key = c.key) END`,
 	},
 	{
 		Name: "books/open", When: Always, Holds: "an order about which something is under way is passed over",

@@ -282,6 +282,16 @@ func live(s *shop, endpoint string) {
 	s.place("TEA-01", 1, "tok_insufficient_funds")
 	s.place("BOWL-01", 1, "tok_ok", `"allow_partial":true`) // sold out meanwhile
 	s.reach("delivered", accepted, refused)
+	some := s.place("TOWEL-01", 3, "tok_ok")
+	s.place("KETTLE-01", 1, "tok_ok") // the carrier loses it
+	refuses := s.place("GRINDER-01", 1, "tok_refund_refused")
+	s.reach("delivered", some, refuses)
+	s.post("orders", "/v1/orders/"+some+"/returns", `{"lines":[{"sku":"TOWEL-01","quantity":2}]}`, []int{http.StatusAccepted})
+	s.reach("delivered", some)
+	s.post("orders", "/v1/orders/"+accepted+"/refunds", `{"lines":[{"sku":"FILTER-01","quantity":1}],"reason":"torn"}`, []int{http.StatusAccepted}, "X-Role", "operator")
+	s.post("orders", "/v1/orders/"+refuses+"/refunds", `{"lines":[{"sku":"FILTER-01","quantity":1}],"reason":"wet"}`, []int{http.StatusAccepted}, "X-Role", "operator")
+	s.reach("needs_attention", refuses)
+	s.reach("delivered", accepted)
 	s.reach("cancelled", cancelled)
 	s.rest()
 }

@@ -131,20 +131,24 @@ func sourcesOf(ctx context.Context, tx *sqlx.Tx, b *books) (sources, error) {
 		{name: "owed", sql: owedSQL()},
 		// Money that has moved, in our ledger.
 		{name: "ledger", sql: `
-			SELECT 'capture' AS kind, a.provider_ref, p.order_id, a.payment_id, NULL::uuid AS refund_id, a.captured_minor AS amount_minor, p.currency::text
-			FROM payments.attempts a
-			JOIN payments.payments p ON p.id = a.payment_id
-			WHERE a.status = 'captured'`},
+			SELECT kind, provider_ref, order_id, payment_id, attempt, refund_id, amount_minor, currency::text
+			FROM payments.ledger`},
+		// Requests to the provider whose outcome isn't known yet: of one that was never
+		// made, because its attempt ended otherwise, nothing is to come.
+		{name: "open_calls", sql: `
+			SELECT c.key, c.operation, c.attempt, c.requested_at, p.order_id
+			FROM payments.provider_calls c
+			JOIN payments.payments p ON p.id = c.payment_id
+			JOIN payments.attempts a ON a.payment_id = c.payment_id AND a.attempt = c.attempt
+			LEFT JOIN payments.refunds f ON f.id = c.refund_id
+			WHERE c.answered_at IS NULL AND CASE c.operation WHEN 'refund' THEN f.status IN ('refunding', 'unknown') ELSE a.status IN ('authorizing', 'unknown', 'authorized') END`},
 		// Orders about which something is under way.
 		{name: "under_way", sql: `
 			SELECT order_id FROM queued WHERE order_id IS NOT NULL
 			UNION
 			SELECT order_id FROM outgoing WHERE order_id IS NOT NULL
 			UNION
-			SELECT p.order_id
-			FROM payments.provider_calls c
-			JOIN payments.payments p ON p.id = c.payment_id
-			WHERE c.answered_at IS NULL`},
+			SELECT order_id FROM open_calls`},
 		b.source(),
 	}, nil
 }

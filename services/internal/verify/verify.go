@@ -42,13 +42,16 @@ type Result struct {
 
 // Report is what Run found.
 type Report struct {
-	At      time.Time `json:"at"`   // of the snapshot, real time
-	Rest    bool      `json:"rest"` // Options.Rest
-	Books   string    `json:"books"`
-	Orders  int       `json:"orders"`
-	Dead    int       `json:"dead"` // letters that wait for an operator: no finding, but what they are about is passed over
-	Took    int64     `json:"took_ms"`
-	Results []Result  `json:"checks"`
+	At     time.Time `json:"at"`   // of the snapshot, real time
+	Rest   bool      `json:"rest"` // Options.Rest
+	Books  string    `json:"books"`
+	Orders int       `json:"orders"`
+	// Dead are letters that wait for an operator, Breaks differences that the
+	// reconciliation has noted: no findings, as what they are about may be right by now.
+	Dead    int      `json:"dead"`
+	Breaks  int      `json:"breaks"`
+	Took    int64    `json:"took_ms"`
+	Results []Result `json:"checks"`
 }
 
 // Found counts the findings.
@@ -122,8 +125,9 @@ func check(ctx context.Context, tx *sqlx.Tx, b *books, opts Options) (Report, er
 	}
 	err = tx.QueryRowxContext(ctx, s.query(`
 		SELECT (SELECT count(*) FROM orders.orders),
-		       (SELECT count(*) FROM queued WHERE dead_reason IS NOT NULL) + (SELECT count(*) FROM outgoing WHERE dead_reason IS NOT NULL)`).sql).
-		Scan(&report.Orders, &report.Dead)
+		       (SELECT count(*) FROM queued WHERE dead_reason IS NOT NULL) + (SELECT count(*) FROM outgoing WHERE dead_reason IS NOT NULL),
+		       (SELECT count(*) FROM payments.breaks WHERE resolved_at IS NULL)`).sql).
+		Scan(&report.Orders, &report.Dead, &report.Breaks)
 	if err != nil {
 		return report, fmt.Errorf("count the orders: %w", err)
 	}

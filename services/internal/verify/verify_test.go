@@ -11,7 +11,7 @@ import (
 func TestAShopAtWorkAndAtRestIsClean(t *testing.T) {
 	t.Parallel()
 	settings, endpoint := channels(t)
-	settings["INVENTORY_SHORT"] = "MUG-02=1"
+	settings["INVENTORY_SHORT"], settings["INVENTORY_LOSES"] = "MUG-02=1", "KETTLE-01"
 	s := openShop(t, settings)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()

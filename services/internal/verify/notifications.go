@@ -85,11 +85,17 @@ var notificationChecks = []Check{
 	},
 	{
 		Name: "notifications/sent", When: AtRest,
-		Says: "what customers are told by mail was taken or refused by the mail server, unless a dead letter waits for an operator",
+		Says: "what customers are told by mail was taken or refused by the mail server, unless a dead letter waits for an operator, and a webhook waits only between two attempts",
 		query: `
 		SELECT 'order ' || n.order_id, format('notification %s of %s is still pending', n.id, n.kind)
 		FROM notifications.notifications n
 		WHERE n.channel = 'email' AND n.status = 'pending'
+		  AND NOT EXISTS (SELECT FROM sending s WHERE s.notification_id = n.id::text AND s.dead_reason IS NOT NULL)
+		UNION ALL
+		SELECT 'order ' || n.order_id, format('notification %s of %s is due at an endpoint since %s', n.id, n.kind, d.due)
+		FROM notifications.deliveries d
+		JOIN notifications.notifications n ON n.id = d.notification_id
+		WHERE d.status IN ('waiting', 'sending') AND d.due <= now()
 		  AND NOT EXISTS (SELECT FROM sending s WHERE s.notification_id = n.id::text AND s.dead_reason IS NOT NULL)`,
 	},
 }

@@ -43,7 +43,7 @@ func openShop(t *testing.T, settings map[string]string) *shop {
 	s := &shop{t: t, db: messagingtest.NewDB(t, shopservices.Specs()...), urls: map[string]string{}}
 	environment := map[string]string{
 		"INVENTORY_PICK_DELAY": "0s", "INVENTORY_DISPATCH_DELAY": "0s", "INVENTORY_DELIVERY_DELAY": "0s", "INVENTORY_RETURN_DELAY": "0s",
-		"PAYMENTS_PROVIDER_KEY": providerKey, "PAYSIM_API_KEY": providerKey,
+		"PAYMENTS_PROVIDER_KEY": providerKey, "PAYSIM_API_KEY": providerKey, "PAYSIM_SLOW": "500ms",
 	}
 	for k, v := range settings {
 		environment[k] = v
@@ -275,6 +275,7 @@ func live(s *shop, endpoint string) {
 	s.post("orders", "/v1/orders/"+accepted+"/decision", `{"decision":"accept"}`, []int{http.StatusAccepted})
 	s.place("SET-01", 1, "tok_ok") // sold out
 	cancelled := s.place("POT-01", 1, "tok_slow")
+	s.reach("authorizing", cancelled)
 	s.post("orders", "/v1/orders/"+cancelled+"/cancel", "", []int{http.StatusAccepted})
 	refused := s.place("COFFEE-01", 1, "tok_declined")
 	s.reach("payment_failed", refused)

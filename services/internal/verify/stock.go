@@ -22,7 +22,8 @@ var stockChecks = []Check{
 		Says: "each counter of a SKU is the sum of its moves",
 		query: `
 		SELECT 'SKU ' || coalesce(s.sku, m.sku), format('initial %s, restocked %s, available %s, reserved %s, sold %s, written off %s; its moves say %s, %s, %s, %s, %s, %s',
-		              s.initial, s.restocked, s.available, s.reserved, s.sold, s.written_off, m.initial, m.restocked, m.available, m.reserved, m.sold, m.written_off)
+		              s.initial, s.restocked, s.available, s.reserved, s.sold, s.written_off,
+		              coalesce(m.initial, 0), coalesce(m.restocked, 0), coalesce(m.available, 0), coalesce(m.reserved, 0), coalesce(m.sold, 0), coalesce(m.written_off, 0))
 		FROM inventory.stock s
 		FULL JOIN (
 			SELECT sku, sum(initial) AS initial, sum(restocked) AS restocked, sum(available) AS available, sum(reserved) AS reserved, sum(sold) AS sold, sum(written_off) AS written_off

@@ -219,10 +219,11 @@ var bookChecks = []Check{
 		Says: "no authorization is left open at the provider for an order that has ended, is paid, or waits for another method of payment, nor two for any",
 		query: `
 		WITH open AS (
-			SELECT reference, auth_ref, amount_minor
-			FROM books b
-			WHERE kind = 'authorize' AND status = 'succeeded'
-			  AND NOT EXISTS (SELECT FROM books e WHERE e.auth_ref = b.auth_ref AND e.kind IN ('capture', 'void', 'expire') AND e.status = 'succeeded')
+			SELECT reference, auth_ref
+			FROM books
+			WHERE status = 'succeeded'
+			GROUP BY reference, auth_ref
+			HAVING bool_or(kind = 'authorize') AND NOT bool_or(kind IN ('capture', 'void', 'expire'))
 		)
 		SELECT 'order ' || n.reference, format('is %s; %s authorizations are open: %s', coalesce(max(o.status), 'unknown'), count(*), string_agg(n.auth_ref, ', ' ORDER BY n.auth_ref))
 		FROM open n

@@ -34,6 +34,7 @@ type Finding struct {
 type Result struct {
 	Name    string    `json:"name"`
 	Says    string    `json:"says"`
+	When    When      `json:"when"`
 	Found   int       `json:"found"`             // findings, all of them
 	First   []Finding `json:"findings"`          // the first of them, by subject
 	Skipped string    `json:"skipped,omitempty"` // why it wasn't made

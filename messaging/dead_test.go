@@ -267,7 +267,6 @@ func TestBrowsingManyDeadLetters(t *testing.T) {
 		t.Fatal(err)
 	}
 	last := count(t, db.Admin, `SELECT max(id) FROM messaging.queue_beta WHERE dead_reason IS NOT NULL`)
-	id := count1(t, db, `SELECT message_id::text FROM messaging.queue_beta WHERE id = $1`, last)
 	for _, state := range []string{"as planned while empty", "analyzed"} {
 		if state == "analyzed" {
 			if _, err := db.Admin.Exec(`ANALYZE messaging.queue_beta`); err != nil { // has all plans made anew
@@ -302,10 +301,6 @@ func TestBrowsingManyDeadLetters(t *testing.T) {
 			t.Errorf("page of a group: got %d letters, want 100", len(page))
 		}
 		within("a kind that none has", time.Second, list(messaging.DeadFilter{Kind: "beta.other"}, ""))
-		within("one by its id", time.Second, func() error {
-			_, err := o.DeadMessages(t.Context(), id, "")
-			return err
-		})
 		within("groups", time.Second, func() error {
 			groups, err := o.DeadGroups(t.Context(), messaging.DeadFilter{})
 			if err == nil && len(groups) != 3 {
@@ -341,7 +336,8 @@ func TestPlansOfBrowsingReadOnlyTheDead(t *testing.T) {
 				t.Fatalf("plan of %s: %v", name, err)
 			}
 			text := strings.Join(plan, "\n")
-			if strings.Contains(text, "_pkey") || strings.Contains(text, "Seq Scan") || strings.HasPrefix(name, "window") && strings.Contains(text, "Sort") {
+			if strings.Contains(text, "_pkey") || strings.Contains(text, "Seq Scan") || strings.HasPrefix(name, "window") && strings.Contains(text, "Sort") ||
+				strings.HasPrefix(name, "named") && !strings.Contains(text, "Index Cond: (message_id = m.id)") {
 				t.Errorf("%s, %s:\n%s", name, state, text)
 			}
 		}

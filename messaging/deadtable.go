@@ -54,15 +54,23 @@ func (t deadTable) columns() string {
 		dead_reason, ` + t.lastError + ` AS last_error`
 }
 
-// chosen is what FROM takes to find the dead letters (d) of a filter between two
-// rows, with the parameters that DeadFilter.args makes.
-func (t deadTable) chosen() string {
+// chosen is what FROM takes to find the dead letters (d) of f between two rows,
+// with the parameters that DeadFilter.args makes. Those of given messages are found
+// by their own index, one message at a time: whatever a planner believes of the
+// table, it can't read all that is dead instead.
+func (t deadTable) chosen(f DeadFilter) string {
+	message := `$6::uuid[] IS NULL`
+	if f.MessageIDs != nil {
+		message = `id = ANY (ARRAY(
+			SELECT o.id FROM unnest($6::uuid[]) m (id)
+			CROSS JOIN LATERAL (SELECT id FROM ` + t.table + ` WHERE message_id = m.id AND dead_reason IS NOT NULL OFFSET 0) o))`
+	}
 	return t.table + ` d
 		WHERE dead_reason IS NOT NULL AND id > $1 AND id <= $2
 		  AND ($3 = '' OR kind = $3)
 		  AND ($4 = '' OR ` + t.producer + ` = $4)
 		  AND ($5::uuid IS NULL OR order_id = $5)
-		  AND ($6::uuid[] IS NULL OR message_id = ANY ($6))
+		  AND ` + message + `
 		  AND ($7 = '' OR strpos(dead_reason, $7) > 0)
 		  AND ($8::interval IS NULL OR ` + t.died + ` <= statement_timestamp() - $8::interval)
 		  AND ($9::interval IS NULL OR ` + t.died + ` >= statement_timestamp() - $9::interval)`
@@ -159,8 +167,14 @@ const (
 // letters, whatever a filter says of them, and yields the last row of each. The
 // statement reads the index of the dead in its order: with a filter in it, or the
 // letters themselves, the planner may sort all of them for every window.
-func (o *Operator) windows(ctx context.Context, t deadTable, after, last int64, size int) iter.Seq2[int64, error] {
+//
+// Where f names messages there is but one window: they are found by their ids.
+func (o *Operator) windows(ctx context.Context, t deadTable, f DeadFilter, after, last int64, size int) iter.Seq2[int64, error] {
 	return func(yield func(int64, error) bool) {
+		if f.MessageIDs != nil {
+			yield(last, nil)
+			return
+		}
 		for n := size; n == size; {
 			var end int64
 			err := o.db.QueryRowxContext(ctx, t.window(), after, last, size).Scan(&n, &end)
@@ -189,10 +203,10 @@ func (t deadTable) window() string {
 // order of rows, those of a window at a time.
 func (o *Operator) dead(ctx context.Context, t deadTable, columns string, f DeadFilter, after, last int64, window int) iter.Seq2[DeadLetter, error] {
 	return func(yield func(DeadLetter, error) bool) {
-		for end, err := range o.windows(ctx, t, after, last, window) {
+		for end, err := range o.windows(ctx, t, f, after, last, window) {
 			var list []DeadLetter
 			if err == nil {
-				err = o.db.SelectContext(ctx, &list, `SELECT `+columns+` FROM `+t.chosen()+` ORDER BY id`, f.args(after, end)...)
+				err = o.db.SelectContext(ctx, &list, `SELECT `+columns+` FROM `+t.chosen(f)+` ORDER BY id`, f.args(after, end)...)
 			}
 			if err != nil {
 				yield(DeadLetter{}, fmt.Errorf("read the dead letters of %s: %w", t.queue, err))

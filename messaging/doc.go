@@ -32,13 +32,13 @@
 //	    outbox ── relay (in the sender's processes, under its role) ──► queues of the receivers, log
 //	    queue ── consumer: claim ── one transaction: inbox + handler's rows + outbox + ack ── commit
 //
-// In code: Tx.Publish (tx.go) and its INSERT (outbox.go); relay.go; claim.go, the
-// SQL of a queue; transact.go and lease.go, the two ways of consuming;
-// subscriber.go, what Watermill sees; router.go, dispatch to handlers; inbox.go;
-// dead.go, redrive.go and amend.go, what an operator does with dead letters;
-// replay.go, pause.go; retention.go; inspect.go and journey.go; request.go;
-// migrate.go, tables and rights from each service's Spec; stock.go, for
-// watermill-sql's own Subscriber.
+// In code: Tx.Publish (tx.go) and its INSERT (outbox.go); relay.go; claim.go, the SQL
+// of a queue; transact.go and lease.go, the two ways of consuming; subscriber.go,
+// what Watermill sees; router.go, dispatch to handlers; inbox.go; dead.go, redrive.go
+// and amend.go, what an operator does with dead letters; replay.go, replay_copy.go
+// and pause.go; retention.go; inspect.go and journey.go; request.go; migrate.go,
+// tables and rights from each service's Spec; stock.go, for watermill-sql's own
+// Subscriber.
 //
 // # Rules behind it
 //
@@ -99,13 +99,16 @@
 // The commit of an effect always waits.
 //
 // Dead letters. A dead row is outside every index that claims read; its due time is
-// when it died. Operators look at the dead a window of rows at a time and redrive
-// them in small transactions, in the order of sending, at a rate; an UPDATE of what
-// is still dead makes it harmless that two do so at once. Only the payload and its
-// schema version can be edited, never what a message is known by. A discarded
-// message leaves no row in an inbox, which tells what was handled, but a record in
-// messaging.actions with what a trace would tell. That record has hashes and sizes
-// of payloads, never a payload.
+// when it died. From then on it is the operators', whose acts are recorded: a service
+// may make a row of its queue or outbox dead, but neither change nor delete it after
+// that (a trigger whose condition is all that a living row pays, a few tenths of a
+// microsecond). Operators find the dead of a given message by an index of their own,
+// look at others a window of rows at a time and redrive them in small transactions,
+// in the order of sending, at a rate; an UPDATE of what is still dead makes it
+// harmless that two do so at once. Only the payload and its schema version can be
+// edited, never what a message is known by. A discarded message leaves no row in an
+// inbox, which tells what was handled, but a record in messaging.actions with what a
+// trace would tell. That record has hashes and sizes of payloads, never a payload.
 //
 // Upgrades. Receivers are upgraded before senders. A replica that meets a kind or
 // a schema version newer than itself makes a dead letter of it, to be redriven when
@@ -128,18 +131,19 @@
 // # Replay, pause, retention
 //
 // A queue whose Spec says Replayable can have its events handled again
-// (Operator.Replay): they are copied from the logs of their speakers, in order,
-// as a new run, and the last page under the locks of the relays, so that nothing
-// is missed or doubled between log and live. Meanwhile its routes aren't live and
-// new events reach it through the log. What the old run left is deleted first:
-// who has a message of it in hand can't commit. A row bears its run and the inbox
-// remembers it: a message counts as handled when this run, or a later one, has
-// handled it, so commands and second copies are done once through all replays. A
-// handler finds Message.Run and, if the queue handled the event in an earlier run,
-// Message.Replayed. What it publishes is new messages each time: nothing stands
-// between them and who gets them, so a queue that commands others, or has mail
-// sent, is replayable only if its handlers ignore what has happened already. A new
-// queue that is replayable is fed the same way by the migrator.
+// (Operator.Replay): they are copied from the logs of their speakers, in order, as a
+// new run, and the last page under the locks of the relays, so that nothing is missed
+// or doubled between log and live. Meanwhile its routes aren't live and new events
+// reach it through the log. It ends however fast they are sent (replay_pace.go). What
+// the old run left is deleted first: who has a message of it in hand can't commit. A
+// row bears its run and the inbox remembers it: a message counts as handled when this
+// run, or a later one, has handled it, so commands and second copies are done once
+// through all replays. A handler finds Message.Run and, if the queue handled the
+// event in an earlier run, Message.Replayed. What it publishes is new messages each
+// time: nothing stands between them and who gets them, so a queue that commands
+// others, or has mail sent, is replayable only if its handlers ignore what has
+// happened already. A new queue that is replayable is fed the same way by the
+// migrator.
 //
 // A paused queue (Operator.Pause) is asked for by every claim: none begins after
 // the pause is committed. What is in hand finishes, messages keep arriving, and

@@ -194,5 +194,23 @@ func TestJourneyAmongAMillion(t *testing.T) {
 		if len(j.Gaps) != 1 || !strings.Contains(j.Gaps[0], "outbox of alpha") {
 			t.Errorf("gaps: got %q, want the deep outbox", j.Gaps)
 		}
+		// A connection's first statements read what the server knows of every table
+		// and, of an order without a day, of every day.
+		took = measured(t, func() {
+			admin, err := messaging.OpenDB(db.DSN(""), "operator", 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := messaging.NewOperator(admin, "test").Journey(t.Context(), order); err != nil {
+				t.Error(err)
+			}
+			if err := admin.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		t.Logf("among %d in a new connection: %s", n, took)
+		if took > time.Second {
+			t.Errorf("journey among %d messages in a new connection: took %s at best, want 100 ms (here up to a second)", n, took)
+		}
 	}
 }

@@ -96,18 +96,18 @@ func lockMigrations(ctx context.Context, db *sqlx.DB) (unlock func() error, err 
 
 // migrateSchema applies the migrations of s and returns the version reached.
 func migrateSchema(ctx context.Context, db *sql.DB, s Spec) (int64, error) {
-	if _, err := db.ExecContext(ctx, `CREATE SCHEMA IF NOT EXISTS `+s.Name); err != nil && !isDuplicate(err) {
+	if _, err := db.ExecContext(ctx, `CREATE SCHEMA IF NOT EXISTS `+s.schema()); err != nil && !isDuplicate(err) {
 		return 0, fmt.Errorf("create schema %s: %w", s.Name, err)
 	}
 	dir, err := fs.Sub(s.Migrations, "migrations")
 	if err != nil {
 		return 0, fmt.Errorf("migrations of %s: %w", s.Name, err)
 	}
-	store, err := database.NewStore(database.DialectPostgres, s.Name+".goose_db_version")
+	store, err := database.NewStore(database.DialectPostgres, s.schema()+".goose_db_version")
 	if err != nil {
 		return 0, fmt.Errorf("migrations of %s: %w", s.Name, err)
 	}
-	provider, err := goose.NewProvider("", db, dir, goose.WithStore(store))
+	provider, err := goose.NewProvider("", db, dir, goose.WithStore(versions{store}))
 	if err != nil {
 		return 0, fmt.Errorf("migrations of %s: %w", s.Name, err)
 	}
@@ -115,6 +115,16 @@ func migrateSchema(ctx context.Context, db *sql.DB, s Spec) (int64, error) {
 		return 0, fmt.Errorf("migrate schema %s: %w", s.Name, err)
 	}
 	return latest(s)
+}
+
+// versions is goose's table of versions in a schema whose name is quoted: goose
+// itself would look for one whose name has the quotes in it.
+type versions struct{ database.Store }
+
+// TableExists reports whether the table was made already.
+func (v versions) TableExists(ctx context.Context, db database.DBTxConn) (exists bool, err error) {
+	err = db.QueryRowContext(ctx, `SELECT to_regclass($1) IS NOT NULL`, v.Tablename()).Scan(&exists)
+	return exists, err
 }
 
 // latest is the version of the newest migration that s carries.
@@ -254,15 +264,15 @@ func (s Spec) declared() (string, error) {
 // rewrite a trace or pass for a migration. A function is everybody's until that
 // is taken away. What is revoked from the role was granted by an earlier version.
 func declaration(s Spec) []string {
-	role := s.Role()
+	role, schema := s.Role(), s.schema()
 	list := []string{
-		`REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA ` + s.Name + `, messaging FROM PUBLIC`,
-		`GRANT USAGE ON SCHEMA ` + s.Name + `, messaging TO ` + role,
-		`GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA ` + s.Name + ` TO ` + role,
-		`GRANT USAGE ON ALL SEQUENCES IN SCHEMA ` + s.Name + ` TO ` + role,
-		`GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA ` + s.Name + ` TO ` + role,
-		`REVOKE ALL ON ` + s.Name + `.goose_db_version FROM ` + role,
-		`REVOKE ALL ON SEQUENCE ` + s.Name + `.goose_db_version_id_seq FROM ` + role,
+		`REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA ` + schema + `, messaging FROM PUBLIC`,
+		`GRANT USAGE ON SCHEMA ` + schema + `, messaging TO ` + role,
+		`GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA ` + schema + ` TO ` + role,
+		`GRANT USAGE ON ALL SEQUENCES IN SCHEMA ` + schema + ` TO ` + role,
+		`GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA ` + schema + ` TO ` + role,
+		`REVOKE ALL ON ` + schema + `.goose_db_version FROM ` + role,
+		`REVOKE ALL ON SEQUENCE ` + schema + `.goose_db_version_id_seq FROM ` + role,
 		`GRANT SELECT ON messaging.services TO ` + role,
 		`GRANT EXECUTE ON FUNCTION messaging.shop_now() TO ` + role,
 	}

@@ -91,10 +91,10 @@ func (o *Operator) Redrive(ctx context.Context, f DeadFilter, r RedriveOptions) 
 func (o *Operator) lastDead(ctx context.Context, tables []deadTable, f DeadFilter) (lasts []int64, total int, err error) {
 	lasts = make([]int64, len(tables))
 	for i, t := range tables {
-		for end, err := range o.windows(ctx, t, 0, math.MaxInt64, deadWindow) {
+		for end, err := range o.windows(ctx, t, f, 0, math.MaxInt64, deadWindow) {
 			var n int
 			if err == nil {
-				err = o.db.GetContext(ctx, &n, `SELECT count(*) FROM `+t.chosen(), f.args(lasts[i], end)...)
+				err = o.db.GetContext(ctx, &n, `SELECT count(*) FROM `+t.chosen(f), f.args(lasts[i], end)...)
 			}
 			if err != nil {
 				return nil, 0, fmt.Errorf("count the dead letters of %s: %w", t.queue, err)

@@ -1,7 +1,6 @@
 package messaging
 
 import (
-	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -9,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgtype"
@@ -37,7 +35,7 @@ type Replay struct {
 type ReplayOptions struct {
 	Since    time.Time    // events sent before it stay as they are; zero = all that the logs hold
 	Kinds    []string     // none = all events that the queue subscribes to
-	Rate     int          // events per second, at most; 0 = no limit
+	Rate     int          // events per second, at most, while an end is in sight that way; 0 = no limit
 	Reason   string       // the operator's, for the record
 	Progress func(Replay) // called after every page; nil = nobody asks
 
@@ -52,9 +50,6 @@ var (
 	// and something else is asked for than to continue it.
 	ErrReplaying = errors.New("another replay of it isn't finished: continue that one first, without a time and kinds")
 )
-
-// replayPage is how many entries of each log are looked at in one transaction.
-const replayPage = 1000
 
 // Replay has a queue's events handled again, in a new run, and returns when the
 // last of them is in the queue and the queue gets its events live again. Until
@@ -71,8 +66,13 @@ const replayPage = 1000
 //
 // Of a queue whose replay was interrupted, by a crash or the end of ctx, the next
 // call continues that replay where it stood; then opts.Since and opts.Kinds must
-// be empty (ErrReplaying). Two at once share the work. A replay that is slower
-// than its events are sent, by its Rate, doesn't end.
+// be empty (ErrReplaying). Two at once share the work.
+//
+// It ends however fast events are sent. One that doesn't catch up with them by its
+// Rate goes faster than that, step by step; one that can't catch up at all has the
+// speakers' relays wait while it copies a page, each of which lets a batch of
+// theirs pass: until it has ended their messages go slower, to everybody. The
+// record of its end tells of either.
 //
 // It returns ErrNoQueue, and ErrNotReplayable unless the queue is new and
 // was never fed. It needs no consumer to run.
@@ -296,330 +296,6 @@ func lockRelays(ctx context.Context, tx *sqlx.Tx, services []string) error {
 		if _, err := tx.ExecContext(ctx, lockRelaySQL, s); err != nil {
 			return fmt.Errorf("wait for the relay of %s: %w", s, err)
 		}
-	}
-	return nil
-}
-
-// feed brings r to its end from where it stands.
-func (o *Operator) feed(ctx context.Context, r *Replay, opts ReplayOptions) error {
-	if err := o.persist(ctx, func(int) error { return o.fence(ctx, *r) }); err != nil {
-		return fmt.Errorf("take the old run out of it: %w", err)
-	}
-	size := cmp.Or(opts.page, replayPage)
-	if opts.Rate > 0 {
-		size = max(1, min(size, opts.Rate/4))
-	}
-	begun, before := time.Now(), r.Copied
-	last := false
-	for r.FinishedAt == nil {
-		had := r.Copied
-		more := false
-		err := o.persist(ctx, func(try int) (err error) {
-			more, err = o.copyPage(ctx, r, max(1, size>>(2*try)), last)
-			return err
-		})
-		if err != nil {
-			return fmt.Errorf("copy the log, %d events so far (another call continues): %w", r.Copied, err)
-		}
-		last = !more
-		if r.Copied > had {
-			if err := wakeConsumers(ctx, o.db, r.Queue); err != nil {
-				return err
-			}
-		}
-		if opts.Progress != nil {
-			if err := o.measure(ctx, r); err != nil {
-				return err
-			}
-			opts.Progress(*r)
-		}
-		if opts.Rate > 0 && r.FinishedAt == nil {
-			due := begun.Add(time.Duration(float64(r.Copied-before) / float64(opts.Rate) * float64(time.Second)))
-			if err := waitUntil(ctx, due); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-func waitUntil(ctx context.Context, due time.Time) error {
-	timer := time.NewTimer(time.Until(due))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// persist repeats f, which says how often it was tried before, while the database
-// refuses it for a reason that passes: up to five times.
-func (o *Operator) persist(ctx context.Context, f func(try int) error) error {
-	for try := 0; ; try++ {
-		err := f(try)
-		if err == nil || try == 4 || ctx.Err() != nil || !connectionLost(err) && !slices.Contains([]string{"40001", "40P01", "55P03", "57014"}, sqlState(err)) {
-			return err
-		}
-		if err := waitUntil(ctx, time.Now().Add(pause())); err != nil {
-			return err
-		}
-	}
-}
-
-// fence deletes from the queue what r will bring again: from then on nothing of
-// an older run can be claimed or, since an ack is a DELETE, committed. Rows that
-// somebody is just acknowledging or claiming are passed over and looked at again.
-func (o *Operator) fence(ctx context.Context, r Replay) error {
-	var done bool
-	if err := o.db.GetContext(ctx, &done, `SELECT fenced_at IS NOT NULL FROM messaging.replays WHERE queue = $1 AND run = $2`, r.Queue, r.Run); err != nil || done {
-		return err
-	}
-	table := "messaging." + quote("queue_"+r.Queue)
-	var at int64
-	for {
-		var first *int64
-		if err := o.db.GetContext(ctx, &first, `SELECT min(id) FROM `+table+` WHERE id >= $1`, at); err != nil {
-			return err
-		}
-		if first == nil {
-			break
-		}
-		var found, deleted int
-		err := o.db.QueryRowxContext(ctx, `
-			WITH old AS MATERIALIZED (
-				SELECT q.id
-				FROM `+table+` q
-				JOIN messaging.events e ON e.kind = q.kind
-				JOIN messaging.replay_positions p ON p.queue = $1 AND p.run = $2 AND p.speaker = e.speaker
-				WHERE q.id >= $3 AND q.id < $3 + $4 AND q.run < $2 AND q.kind = ANY ($5) AND q.occurred_at >= p.since
-			), idle AS MATERIALIZED (
-				SELECT id FROM `+table+` WHERE id = ANY (ARRAY(SELECT id FROM old)) FOR UPDATE SKIP LOCKED
-			), gone AS (
-				DELETE FROM `+table+` WHERE id = ANY (ARRAY(SELECT id FROM idle)) RETURNING 1
-			)
-			SELECT (SELECT count(*) FROM old), (SELECT count(*) FROM gone)`,
-			r.Queue, r.Run, *first, replayPage, r.Kinds).Scan(&found, &deleted)
-		if err != nil {
-			return err
-		}
-		at = *first
-		if found == deleted {
-			at += replayPage
-		} else if err := waitUntil(ctx, time.Now().Add(10*time.Millisecond)); err != nil {
-			return err
-		}
-	}
-	_, err := o.db.ExecContext(ctx, `UPDATE messaging.replays SET fenced_at = clock_timestamp() WHERE queue = $1 AND run = $2 AND fenced_at IS NULL`, r.Queue, r.Run)
-	return err
-}
-
-// piece is a page of one log.
-type piece struct {
-	speaker  string
-	position int64 // before the page
-	entries  []logged
-	more     bool // the log goes on after the page
-}
-
-// logged is an entry of a log.
-type logged struct {
-	ID int64     `db:"id"`
-	At time.Time `db:"logged_at"`
-}
-
-// copyPage copies the next entries of every log, up to size of each, with the new
-// positions, and reports whether there are more. When last is set it keeps the
-// relays waiting meanwhile and, should there be no more, has the queue go live.
-func (o *Operator) copyPage(ctx context.Context, r *Replay, size int, last bool) (more bool, err error) {
-	now := *r
-	err = o.inTx(ctx, func(tx *sqlx.Tx) error {
-		if _, err := lockQueue(ctx, tx, r.Queue); err != nil {
-			return err
-		}
-		err := tx.QueryRowxContext(ctx, `
-			SELECT copied, finished_at FROM messaging.replays WHERE queue = $1 AND run = $2`, r.Queue, r.Run).Scan(&now.Copied, &now.FinishedAt)
-		if err != nil || now.FinishedAt != nil { // by somebody who continued it, too
-			return err
-		}
-		pieces, err := readPieces(ctx, tx, *r, size, last)
-		if err != nil {
-			return err
-		}
-		ends := horizon(pieces)
-		for i, p := range pieces {
-			more = more || p.more || ends[i] < lastOf(p)
-		}
-		n, err := copyPieces(ctx, tx, *r, pieces, ends)
-		if err != nil {
-			return err
-		}
-		now.Copied += n
-		if last && !more {
-			return o.finishReplay(ctx, tx, &now)
-		}
-		_, err = tx.ExecContext(ctx, `UPDATE messaging.replays SET copied = $3 WHERE queue = $1 AND run = $2`, r.Queue, r.Run, now.Copied)
-		return err
-	})
-	if err != nil {
-		return false, err
-	}
-	*r = now
-	return more, nil
-}
-
-// readPieces reads the next page of every log, the relays kept waiting first when
-// lock is set. A page is a range of ids, which no plan can turn into more.
-func readPieces(ctx context.Context, tx *sqlx.Tx, r Replay, size int, lock bool) ([]piece, error) {
-	var at []struct {
-		Speaker  string
-		Position int64
-	}
-	err := tx.SelectContext(ctx, &at, `
-		SELECT speaker, position FROM messaging.replay_positions WHERE queue = $1 AND run = $2 ORDER BY speaker`, r.Queue, r.Run)
-	if err != nil {
-		return nil, err
-	}
-	if lock {
-		speakers := make([]string, len(at))
-		for i, a := range at {
-			speakers[i] = a.Speaker
-		}
-		if err := lockRelays(ctx, tx, speakers); err != nil {
-			return nil, err
-		}
-	}
-	pieces := make([]piece, len(at))
-	for i, a := range at {
-		p := piece{speaker: a.Speaker, position: a.Position}
-		log := "messaging." + quote("log_"+a.Speaker)
-		err := tx.SelectContext(ctx, &p.entries, `
-			SELECT id, logged_at
-			FROM `+log+`
-			WHERE id >= (SELECT min(id) FROM `+log+` WHERE id > $1) AND id < (SELECT min(id) FROM `+log+` WHERE id > $1) + $2
-			ORDER BY id`, a.Position, size)
-		if err != nil {
-			return nil, fmt.Errorf("read the log of %s: %w", a.Speaker, err)
-		}
-		err = tx.GetContext(ctx, &p.more, `SELECT coalesce((SELECT max(id) FROM `+log+`) > $1, false)`, lastOf(p))
-		if err != nil {
-			return nil, fmt.Errorf("read the log of %s: %w", a.Speaker, err)
-		}
-		pieces[i] = p
-	}
-	return pieces, nil
-}
-
-// lastOf is the last id of p.
-func lastOf(p piece) int64 {
-	if n := len(p.entries); n > 0 {
-		return p.entries[n-1].ID
-	}
-	return p.position
-}
-
-// horizon returns up to which id each piece may be copied: no entry of one log is
-// to be copied before an earlier one of another that isn't read yet.
-func horizon(pieces []piece) []int64 {
-	var limit *time.Time
-	for _, p := range pieces {
-		if !p.more || len(p.entries) == 0 {
-			continue
-		}
-		end := p.entries[0].At // the latest of the page, should its clock have gone back
-		for _, e := range p.entries {
-			if e.At.After(end) {
-				end = e.At
-			}
-		}
-		if limit == nil || end.Before(*limit) {
-			limit = &end
-		}
-	}
-	ends := make([]int64, len(pieces))
-	for i, p := range pieces {
-		ends[i] = p.position
-		for _, e := range p.entries {
-			if limit != nil && e.At.After(*limit) {
-				break
-			}
-			ends[i] = e.ID
-		}
-	}
-	return ends
-}
-
-// copyPieces puts the events of pieces, up to ends, into the queue of r, notes the
-// new positions and returns how many events it were.
-func copyPieces(ctx context.Context, tx *sqlx.Tx, r Replay, pieces []piece, ends []int64) (int64, error) {
-	args := []any{r.Queue, r.Run, r.Kinds}
-	var logs []string
-	for i, p := range pieces {
-		n := len(args)
-		logs = append(logs, fmt.Sprintf(`
-			SELECT '%[1]s'::text AS speaker, max(logged_at) OVER (ORDER BY id) AS at, id, not_before, %[2]s
-			FROM messaging.%[3]s
-			WHERE id > $%[4]d AND id <= $%[5]d`, p.speaker, envelopeColumns, quote("log_"+p.speaker), n+1, n+2))
-		args = append(args, p.position, ends[i])
-	}
-	res, err := tx.ExecContext(ctx, `
-		INSERT INTO messaging.`+quote("queue_"+r.Queue)+` (`+envelopeColumns+`, producer, run, due)
-		SELECT `+prefixed("l.", envelopeColumns)+`, l.speaker, $2, greatest(l.not_before, clock_timestamp())
-		FROM (`+strings.Join(logs, ` UNION ALL `)+`) l
-		JOIN messaging.replay_positions p ON p.queue = $1 AND p.run = $2 AND p.speaker = l.speaker
-		WHERE l.kind = ANY ($3) AND l.occurred_at >= p.since
-		ORDER BY l.at, l.speaker, l.id`, args...)
-	if err != nil {
-		return 0, fmt.Errorf("copy from the log: %w", err)
-	}
-	for i, p := range pieces {
-		_, err := tx.ExecContext(ctx, `
-			UPDATE messaging.replay_positions SET position = $4
-			WHERE queue = $1 AND run = $2 AND speaker = $3 AND position < $4`, r.Queue, r.Run, p.speaker, ends[i])
-		if err != nil {
-			return 0, fmt.Errorf("note the position in the log of %s: %w", p.speaker, err)
-		}
-	}
-	return res.RowsAffected()
-}
-
-// finishReplay has the queue of r get its events live.
-func (o *Operator) finishReplay(ctx context.Context, tx *sqlx.Tx, r *Replay) error {
-	if _, err := tx.ExecContext(ctx, `UPDATE messaging.routes SET live = true WHERE queue = $1 AND kind = ANY ($2)`, r.Queue, r.Kinds); err != nil {
-		return err
-	}
-	err := tx.GetContext(ctx, &r.FinishedAt, `
-		UPDATE messaging.replays SET copied = $3, finished_at = clock_timestamp()
-		WHERE queue = $1 AND run = $2
-		RETURNING finished_at`, r.Queue, r.Run, r.Copied)
-	if err != nil {
-		return err
-	}
-	detail, err := json.Marshal(map[string]any{"run": r.Run, "copied": r.Copied})
-	if err != nil {
-		return err
-	}
-	return o.record(ctx, tx, Action{Action: "replay finished", Queue: r.Queue, Detail: detail})
-}
-
-// measure sets how far r is.
-func (o *Operator) measure(ctx context.Context, r *Replay) error {
-	var speakers []string
-	err := o.db.SelectContext(ctx, &speakers, `SELECT speaker FROM messaging.replay_positions WHERE queue = $1 AND run = $2`, r.Queue, r.Run)
-	if err != nil {
-		return err
-	}
-	r.Read, r.Total = 0, 0
-	for _, s := range speakers {
-		var read, total int64
-		err := o.db.QueryRowxContext(ctx, `
-			SELECT position - first, greatest((SELECT max(id) FROM messaging.`+quote("log_"+s)+`), position) - first
-			FROM messaging.replay_positions WHERE queue = $1 AND run = $2 AND speaker = $3`, r.Queue, r.Run, s).Scan(&read, &total)
-		if err != nil {
-			return err
-		}
-		r.Read, r.Total = r.Read+read, r.Total+total
 	}
 	return nil
 }

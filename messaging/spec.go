@@ -37,7 +37,7 @@ type Queue struct {
 // login role, queues, outbox, inbox, log, routes and rights from it; the
 // service's Bus checks every publish and every handler against it.
 type Spec struct {
-	Name       string // of service, schema and, with the prefix "orderflow_", login role
+	Name       string // of service, schema (quoted in SQL: it may be a word of SQL's) and, with the prefix "orderflow_", login role
 	Queues     []Queue
 	Sends      []string // kinds of the commands it sends
 	Asks       []string // those of them that are requests: it waits for the answer (Ask)
@@ -82,6 +82,10 @@ func (s Spec) validate() error {
 
 // Role is the service's login role in the database.
 func (s Spec) Role() string { return rolePrefix + s.Name }
+
+// schema is the service's schema as SQL takes it: a name like "order" is a word of
+// SQL's own unless it is quoted. Names with a prefix need none.
+func (s Spec) schema() string { return quote(s.Name) }
 
 const rolePrefix = "orderflow_"
 

@@ -22,7 +22,9 @@ func (s *Service) sendDue(ctx context.Context, tx *messaging.Tx) (time.Duration,
 		return 0, err
 	}
 	for _, c := range due {
-		if err := tx.Publish(c); err != nil {
+		// Delayed, however little, it has no lane: the mails of its order, which may wait
+		// for a mail server, would hold it up.
+		if err := tx.Publish(messaging.After(c, time.Millisecond)); err != nil {
 			return 0, err
 		}
 	}

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/emersion/go-smtp"
-	smtpmock "github.com/mocktools/go-smtp-mock/v2"
 
 	"example.com/orderflow/messaging/contracts"
 	"example.com/orderflow/messaging/messagingtest"
@@ -214,61 +213,6 @@ func TestMailIsGivenUpInTheEnd(t *testing.T) {
 		t.Errorf("mail is %s (%s) after %d attempts, want failed (gave_up) after some", r.Status, r.ReasonCode, len(o.all()))
 	}
 	f.says(t, contracts.KindNotificationFailed+" "+r.ID)
-}
-
-// misdeeds are mail servers that don't behave.
-func TestServersThatMisbehave(t *testing.T) {
-	t.Parallel()
-	for _, tt := range []struct {
-		name     string
-		server   smtpmock.ConfigurationAttr
-		status   string // "" = it goes on being tried
-		reason   string
-		inErrors string
-	}{
-		{"unknown recipient", smtpmock.ConfigurationAttr{NotRegisteredEmails: []string{ada.Email}, MsgRcpttoNotRegisteredEmail: "550 ada@example.com unknown"}, "failed", "smtp_550", ""},
-		{"sender refused", smtpmock.ConfigurationAttr{BlacklistedMailfromEmails: []string{"shop@orderflow.example"}, MsgMailfromBlacklistedEmail: "553 not you"}, "failed", "smtp_553", ""},
-		{"mail too large", smtpmock.ConfigurationAttr{MsgSizeLimit: 10, MsgMsgSizeIsTooBig: "552 too big"}, "failed", "smtp_552", ""},
-		{"greylisted", smtpmock.ConfigurationAttr{BlacklistedRcpttoEmails: []string{ada.Email}, MsgRcpttoBlacklistedEmail: "450 come back, ada@example.com"}, "", "", "answers 450"},
-		{"authentication wanted", smtpmock.ConfigurationAttr{BlacklistedMailfromEmails: []string{"shop@orderflow.example"}, MsgMailfromBlacklistedEmail: "530 who are you"}, "", "", "answers 530"},
-		{"no service for us", smtpmock.ConfigurationAttr{MsgGreeting: "554 no"}, "", "", "answers 554"},
-		{"hangs at DATA", smtpmock.ConfigurationAttr{ResponseDelayData: 1}, "", "", "mail server 127.0.0.1"},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			tt.server.HostAddress, tt.server.SessionTimeout, tt.server.ShutdownTimeout = "127.0.0.1", 4, 5
-			server := smtpmock.New(tt.server)
-			if err := server.Start(); err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() {
-				if err := server.Stop(); err != nil {
-					t.Error(err)
-				}
-			})
-			cfg := mailTo(t, server.PortNumber())
-			cfg.Mail.Timeout = 300 * time.Millisecond
-			f := whole(t, cfg)
-			f.Deliver(t, delivered)
-			if tt.status == "" {
-				messagingtest.Wait(t, "the error to be noted", func() bool {
-					return f.number(t, `SELECT count(*) FROM messaging.queue_notifications_send WHERE last_error LIKE '%' || $1 || '%' AND attempts = 0`, tt.inErrors) == 1
-				})
-				if r := f.rows(t, "email")[0]; r.Status != "pending" {
-					t.Errorf("mail is %s (%s), want pending", r.Status, r.ReasonCode)
-				}
-			} else {
-				r := f.settled(t, "email", 1)[0]
-				if r.Status != tt.status || r.ReasonCode != tt.reason {
-					t.Errorf("mail is %s (%s), want %s (%s)", r.Status, r.ReasonCode, tt.status, tt.reason)
-				}
-				f.says(t, contracts.KindNotificationFailed+" "+r.ID)
-			}
-			if n := f.number(t, `SELECT count(*) FROM messaging.queue_notifications_send WHERE last_error LIKE '%ada%'`); n != 0 {
-				t.Error("the server's text with the address is in the queue")
-			}
-		})
-	}
 }
 
 func TestMailWaitsForAServerThatIsAway(t *testing.T) {

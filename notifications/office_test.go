@@ -1,6 +1,7 @@
 package notifications
 
 import (
+	"context"
 	"errors"
 	"io"
 	"log"
@@ -30,10 +31,12 @@ type posted struct {
 	from, to string
 	header   netmail.Header
 	body     string
+	tls      bool
 }
 
-// newOffice opens a mail server, which is closed when t ends.
-func newOffice(t *testing.T, data func(n int, c *smtp.Conn) error) *office {
+// newOffice opens a mail server, which is closed when t ends; options may change it
+// and how it listens.
+func newOffice(t *testing.T, data func(n int, c *smtp.Conn) error, options ...func(*smtp.Server, net.Listener) net.Listener) *office {
 	t.Helper()
 	o := &office{data: data}
 	server := smtp.NewServer(smtp.BackendFunc(func(c *smtp.Conn) (smtp.Session, error) { return &counter{office: o, conn: c}, nil }))
@@ -44,10 +47,16 @@ func newOffice(t *testing.T, data func(n int, c *smtp.Conn) error) *office {
 		t.Fatalf("open the post office: %v", err)
 	}
 	o.port = l.Addr().(*net.TCPAddr).Port
+	for _, change := range options {
+		l = change(server, l)
+	}
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(l) }()
 	t.Cleanup(func() {
-		if err := errors.Join(server.Close(), <-ended); err != nil {
+		// Not Close: it looks at connections while their STARTTLS may be changing them.
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := errors.Join(server.Shutdown(ctx), <-ended); err != nil {
 			t.Errorf("close the post office: %v", err)
 		}
 	})
@@ -104,8 +113,10 @@ func (c *counter) Data(r io.Reader) error {
 	if err != nil {
 		return err
 	}
+	p := posted{from: c.from, to: c.to, header: m.Header, body: strings.ReplaceAll(string(body), "\r\n", "\n")}
+	_, p.tls = c.conn.TLSConnectionState()
 	c.office.mu.Lock()
-	c.office.mails = append(c.office.mails, posted{from: c.from, to: c.to, header: m.Header, body: strings.ReplaceAll(string(body), "\r\n", "\n")})
+	c.office.mails = append(c.office.mails, p)
 	n := len(c.office.mails)
 	c.office.mu.Unlock()
 	if c.office.data != nil {

@@ -3,7 +3,6 @@ package notifications
 import (
 	"crypto/x509"
 	"encoding/json"
-	"fmt"
 	"io"
 	"log"
 	"net/http"
@@ -369,90 +368,5 @@ func TestDeliveryWhoseCommandIsLostIsHandedOutAgain(t *testing.T) {
 	}
 	if got := e.ids(); !slices.Equal(got, []string{id}) {
 		t.Errorf("calls %v, want one", got)
-	}
-}
-
-func TestEndpointsThatMisbehave(t *testing.T) {
-	t.Parallel()
-	inside := newReceiver(t, nil)
-	for _, tt := range []struct {
-		name   string
-		answer func(int, http.ResponseWriter, *http.Request)
-		want   string // the attempt
-	}{
-		{"never answers", func(_ int, _ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, "failed - timeout"},
-		{"hangs up", func(int, http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "failed - connection"},
-		{"redirects inside", func(_ int, w http.ResponseWriter, r *http.Request) {
-			http.Redirect(w, r, inside.URL, http.StatusTemporaryRedirect)
-		}, "failed 307 http_307"},
-		{"answers for ever", func(_ int, w http.ResponseWriter, r *http.Request) {
-			for r.Context().Err() == nil {
-				if _, err := fmt.Fprintln(w, strings.Repeat("more ", 1000)); err != nil {
-					return
-				}
-			}
-		}, "sent 200 -"},
-		{"has a header without end", func(_ int, w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("X-Long", strings.Repeat("x", 64<<10))
-		}, "failed - connection"},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			e := newReceiver(t, tt.answer)
-			cfg := calling(t, e, inside)
-			cfg.Webhooks.Timeout, cfg.Webhooks.Retries = 300*time.Millisecond, nil
-			f := whole(t, cfg)
-			mine := f.register(t, "ada", e.URL)
-			f.Deliver(t, delivered)
-			f.settled(t, "webhook", 1)
-			if got := f.attempts(t, mine); !slices.Equal(got, []string{tt.want}) {
-				t.Errorf("attempts %v, want %s", got, tt.want)
-			}
-		})
-	}
-	t.Cleanup(func() {
-		if n := len(inside.all()); n > 0 {
-			t.Errorf("a redirect was followed %d times", n)
-		}
-	})
-}
-
-func TestCertificateOfAnotherAuthorityIsRefused(t *testing.T) {
-	t.Parallel()
-	e := newReceiver(t, nil)
-	cfg := calling(t)
-	cfg.Webhooks.Retries = nil
-	f := whole(t, cfg)
-	mine := f.register(t, "ada", e.URL)
-	f.Deliver(t, delivered)
-	f.settled(t, "webhook", 1)
-	if got := f.attempts(t, mine); !slices.Equal(got, []string{"failed - tls"}) || len(e.all()) > 0 {
-		t.Errorf("attempts %v, %d calls, want a refused certificate", got, len(e.all()))
-	}
-}
-
-// TestNameThatIsReboundIsRefusedWhenDialled has a name lead to a public address
-// when it is registered and to this machine when it is called.
-func TestNameThatIsReboundIsRefusedWhenDialled(t *testing.T) {
-	t.Parallel()
-	e := newReceiver(t, nil)
-	n, resolver := newNames(t, map[string][]string{"example.com": {"93.184.215.14"}})
-	cfg := calling(t, e)
-	cfg.Webhooks.Insecure, cfg.Webhooks.Resolver, cfg.Webhooks.Retries = false, resolver, []time.Duration{0}
-	f := whole(t, cfg)
-	mine := f.register(t, "ada", strings.Replace(e.URL, "127.0.0.1", "example.com", 1))
-	n.set("example.com", "127.0.0.1", "::1")
-	f.Deliver(t, delivered)
-	f.settled(t, "webhook", 1)
-	if got := f.attempts(t, mine); !slices.Equal(got, []string{"failed - address_refused", "failed - address_refused"}) {
-		t.Errorf("attempts %v, want two that were refused", got)
-	}
-	if len(e.all()) > 0 {
-		t.Error("the endpoint inside was called")
-	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.asked["example.com"] < 3 {
-		t.Errorf("the name was looked up %d times, want each time", n.asked["example.com"])
 	}
 }

@@ -53,6 +53,14 @@ func spent(err error) bool {
 	return errors.As(err, &away) && away.Spent
 }
 
+// reason is the provider's code of a refusal, for our events: never "".
+func (e *RefusedError) reason() string {
+	if e.Code == "" {
+		return "refused"
+	}
+	return e.Code
+}
+
 // query names a's authorization.
 func (a Attempt) query(p Payment) AuthorizationQuery {
 	return AuthorizationQuery{Ref: a.ProviderRef, Key: a.key(OpAuthorize), Reference: p.OrderID, AskedAt: a.AskedAt}
@@ -120,12 +128,12 @@ func (s *Service) capture(ctx context.Context, p Payment, a Attempt, amountMinor
 	case lookErr != nil:
 		return found, "", again(errors.Join(lookErr, away(err)))
 	case found.Status != Approved && said && found.Status != Taken:
-		return found, no.Code, nil
+		return found, no.reason(), nil
 	case found.Status != Approved:
 		return found, notTaken(found), nil
 	case said:
 		found, _, err = s.release(ctx, p, a)
-		return found, no.Code, err
+		return found, no.reason(), err
 	case spent(err):
 		return found, "", s.useNextKey(ctx, a, OpCapture, err)
 	}
@@ -211,7 +219,7 @@ func (s *Service) void(ctx context.Context, p Payment, a Attempt) (there Authori
 	case found.Status != Approved:
 		return found, notVoided(found, ""), nil
 	case said:
-		return found, notVoided(found, no.Code), nil
+		return found, notVoided(found, no.reason()), nil
 	case spent(err):
 		return found, "", s.useNextKey(ctx, a, OpVoid, err)
 	}
@@ -258,7 +266,7 @@ func (s *Service) refund(ctx context.Context, p Payment, r Repayment, a Attempt,
 	case found.Status != RefundMissing:
 		return found, nil
 	case said:
-		return Refund{Status: NotRefunded, ReasonCode: no.Code}, nil
+		return Refund{Status: NotRefunded, ReasonCode: no.reason()}, nil
 	case spent(err):
 		// Nothing was done under the key, and nothing will be: that is a refusal, after
 		// which the next key may be used.

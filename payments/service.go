@@ -41,6 +41,10 @@ func Spec() messaging.Spec {
 
 // Config is what payments is told by its environment.
 type Config struct {
+	// Provider is who moves the money: paysim, the simulator, or stripe.
+	Provider string `env:"PAYMENTS_PROVIDER" envDefault:"paysim" validate:"omitempty,oneof=paysim stripe"`
+	// Stripe is used when Provider is stripe; the simulator's are the next three.
+	Stripe StripeConfig
 	// ProviderURL is where the provider is: "http://host:port".
 	ProviderURL string `env:"PAYMENTS_PROVIDER_URL" envDefault:"http://127.0.0.1:8090" validate:"required,http_url"`
 	// ProviderKey is the API key that the provider gave us. The default is the
@@ -69,9 +73,9 @@ type Service struct {
 }
 
 // New returns the service with its handlers registered on bus. db is a pool
-// under payments' role. It returns an error when cfg.ProviderURL is no URL.
+// under payments' role. It returns an error when cfg names no provider or a malformed one.
 func New(cfg Config, db *sqlx.DB, bus *messaging.Bus, log *slog.Logger) (*Service, error) {
-	gateway, err := NewSimulator(cfg.ProviderURL, cfg.ProviderKey, cfg.ProviderWebhookSecret, cfg.ProviderTimeout)
+	gateway, err := cfg.gateway()
 	if err != nil {
 		return nil, err
 	}

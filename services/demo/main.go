@@ -7,6 +7,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -137,6 +138,9 @@ func assemble(f flags, server *postgres.Server, cfg config, log *slog.Logger, pa
 	cfg.Payments.ProviderURL = urls["paysim"]
 	cfg.Payments.ProviderKey = rand.Text()
 	cfg.Paysim.APIKey = cfg.Payments.ProviderKey
+	cfg.Payments.ProviderWebhookSecret = "whsec_" + base64.StdEncoding.EncodeToString([]byte(rand.Text()))
+	cfg.Paysim.WebhookSecret = cfg.Payments.ProviderWebhookSecret
+	cfg.Paysim.WebhookURL = urls["payments"] + "/v1/provider-webhooks"
 	if mail := &cfg.Notifications.Mail; mail.Host == "" {
 		at := mails.Addr().(*net.TCPAddr)
 		mail.Host, mail.Port, mail.TLS = at.IP.String(), at.Port, "none"

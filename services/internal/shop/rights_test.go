@@ -59,7 +59,7 @@ var (
 		{object: `messaging\.shop_now\(\)`, everyone: "EXECUTE"},
 		{object: `messaging\.(producer|all_acknowledged|all_carried)\(.*\)`, messengers: "EXECUTE"},
 		{object: `messaging\.(ensure_days\(text,integer\)|drop_days\(text\))`, messengers: "EXECUTE"},
-		{object: `messaging\.(ensure_(queue|outbox|inbox|log|replies|inspection)|make_(queue|outbox|log|inbox)|complete_table|spare_statistics|make_days|uuid_at|refuse_change|raise_routes_version)\(.*\)`},
+		{object: `messaging\.(ensure_(queue|outbox|inbox|log|replies|inspection)|make_(queue|outbox|log|inbox)|complete_table|keep_dead|spare_statistics|make_days|uuid_at|refuse_change|refuse_dead|raise_routes_version)\(.*\)`},
 		{object: `(?P<service>[a-z]+)\..*`, owner: "EXECUTE"},
 	}
 	schemas = []rule{
@@ -395,6 +395,89 @@ func TestForbiddenStatements(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What is dead in a queue or an outbox is the operators', who are recorded: the
+// service can neither bring it back, nor change it, nor delete it, beside living
+// messages neither. It makes messages dead and does all else with the living.
+func TestDeadLettersAreTheOperators(t *testing.T) {
+	t.Parallel()
+	specs := shop.Specs()
+	db := messagingtest.NewDB(t, specs...)
+	guarded := 0
+	for _, s := range specs {
+		for _, table := range consumed(s) {
+			guarded++
+			t.Run(table, func(t *testing.T) {
+				t.Parallel()
+				_, err := db.Admin.Exec(`
+					INSERT INTO messaging.` + table + ` (message_id, kind, payload, dead_reason)
+					SELECT gen_random_uuid(), 'any.kind', '{}', CASE WHEN n % 2 = 0 THEN 'broken' END FROM generate_series(1, 10) n`)
+				if err != nil {
+					t.Fatal(err)
+				}
+				columns := []string{"dead_reason = NULL", "dead_reason = 'another'", "dead_reason = dead_reason"}
+				if strings.HasPrefix(table, "queue_") {
+					columns = append(columns, "attempts = 0", "due = now()", "token = 1", "last_error = ''", "crashes = 0")
+				}
+				statements := []string{
+					`DELETE FROM messaging.` + table + ` WHERE dead_reason IS NOT NULL`,
+					`DELETE FROM messaging.` + table,
+					`WITH gone AS (DELETE FROM messaging.` + table + ` WHERE id % 2 = 0 RETURNING id) SELECT count(*) FROM gone`,
+				}
+				for _, c := range columns {
+					statements = append(statements, `UPDATE messaging.`+table+` SET `+c+` WHERE dead_reason IS NOT NULL`, `UPDATE messaging.`+table+` SET `+c)
+				}
+				for _, statement := range statements {
+					var refused *pgconn.PgError
+					if _, err := db.Service(s.Name).Exec(statement); !errors.As(err, &refused) || refused.Code != "42501" {
+						t.Errorf("%s: %s: got %v, want SQLSTATE 42501, insufficient privilege", s.Name, statement, err)
+					}
+				}
+				for _, statement := range []string{
+					`DELETE FROM messaging.` + table + ` WHERE id = (SELECT min(id) FROM messaging.` + table + ` WHERE dead_reason IS NULL)`,
+					`UPDATE messaging.` + table + ` SET dead_reason = 'broken, too' WHERE id = (SELECT min(id) FROM messaging.` + table + ` WHERE dead_reason IS NULL)`,
+				} {
+					if r, err := db.Service(s.Name).Exec(statement); err != nil {
+						t.Errorf("%s: %s: %v", s.Name, statement, err)
+					} else if n, err := r.RowsAffected(); n != 1 || err != nil {
+						t.Errorf("%s: %s: got %d rows, %v; want 1", s.Name, statement, n, err)
+					}
+				}
+				var state struct{ Living, Broken, Dead int }
+				err = db.Admin.Get(&state, `
+					SELECT count(*) FILTER (WHERE dead_reason IS NULL) AS living, count(*) FILTER (WHERE dead_reason = 'broken') AS broken, count(dead_reason) AS dead
+					FROM messaging.`+table)
+				if err != nil || state.Living != 3 || state.Broken != 5 || state.Dead != 6 {
+					t.Errorf("messages left: got %+v, %v; want 3 living and the 5 that were dead among 6", state, err)
+				}
+				for _, statement := range []string{
+					`UPDATE messaging.` + table + ` SET dead_reason = NULL WHERE dead_reason = 'broken'`,
+					`DELETE FROM messaging.` + table,
+				} {
+					if _, err := db.Admin.Exec(statement); err != nil {
+						t.Errorf("an administrator: %s: %v", statement, err)
+					}
+				}
+			})
+		}
+	}
+	var all int
+	err := db.Admin.Get(&all, `SELECT count(*) FROM pg_tables WHERE schemaname = 'messaging' AND (tablename LIKE 'queue\_%' OR tablename LIKE 'outbox\_%')`)
+	if err != nil || guarded != all || all == 0 {
+		t.Errorf("queues and outboxes tried: got %d of %d, %v; want all", guarded, all, err)
+	}
+}
+
+// consumed are the tables whose messages s takes away: its queues and its outbox.
+func consumed(s messaging.Spec) (tables []string) {
+	for _, q := range s.Queues {
+		tables = append(tables, "queue_"+q.Name)
+	}
+	if len(s.Sends)+len(s.Speaks) > 0 {
+		tables = append(tables, "outbox_"+s.Name)
+	}
+	return tables
 }
 
 // A message bears the name of the role that wrote it.

@@ -28,14 +28,15 @@ CREATE OR REPLACE FUNCTION messaging.ensure_queue(queue text) RETURNS void LANGU
 BEGIN
     PERFORM messaging.make_queue(queue);
     PERFORM messaging.complete_table('queue_' || queue);
+    PERFORM messaging.keep_dead('queue_' || queue);
     PERFORM messaging.spare_statistics('queue_' || queue);
 END
 $fn$;
 
-ALTER FUNCTION messaging.ensure_outbox(text) RENAME TO make_outbox;
-CREATE FUNCTION messaging.ensure_outbox(service text) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog AS $fn$
+CREATE OR REPLACE FUNCTION messaging.ensure_outbox(service text) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog AS $fn$
 BEGIN
     PERFORM messaging.make_outbox(service);
+    PERFORM messaging.keep_dead('outbox_' || service);
     PERFORM messaging.spare_statistics('outbox_' || service);
 END
 $fn$;

@@ -38,14 +38,7 @@ func TestDemo(t *testing.T) {
 
 	again := h.Start(t, "--orders", "0")
 	t.Logf("open again on the same data after %s", again.seconds(t, openAt))
-	db, err := openDB(again.PSQL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	CheckShop(t, db, promised...)
-	if err := db.Close(); err != nil {
-		t.Error(err)
-	}
+	CheckShop(t, again.PSQL, promised...)
 
 	killed := time.Now()
 	if err := again.kill(); err != nil {

@@ -39,7 +39,7 @@ func TestKill(t *testing.T) {
 	}
 	result := load.Wait(t)
 	promised := shop.close(t)
-	CheckShop(t, s.Admin, promised...)
+	CheckShop(t, s.DSN("", ""), promised...)
 	CheckLoad(t, s.Admin, result)
 	t.Logf("load: %d orders and %d of the shopper, p50 %.0f ms, p99 %.0f ms", result.Placed, len(promised), result.P50, result.P99)
 	for _, k := range strikes {

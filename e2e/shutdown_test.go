@@ -26,7 +26,7 @@ func TestShutdown(t *testing.T) {
 	}
 	result := load.Wait(t)
 	t.Logf("load: %d orders, p50 %.0f ms, p99 %.0f ms", result.Placed, result.P50, result.P99)
-	CheckShop(t, s.Admin)
+	CheckShop(t, s.DSN("", ""))
 	CheckLoad(t, s.Admin, result)
 }
 

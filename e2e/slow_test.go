@@ -37,7 +37,7 @@ func TestSlowNeighbours(t *testing.T) {
 	t.Logf("%d notifications wait", waiting)
 	s.Terminate(t, "notifications")
 	s.Launch(t, "notifications")
-	CheckShop(t, s.Admin) // catching up isn't part of the next measurement
+	CheckShop(t, s.DSN("", "")) // catching up isn't part of the next measurement
 
 	// Another database of the server has a writing transaction open.
 	release := holdForeignTransaction(t, s)
@@ -45,7 +45,7 @@ func TestSlowNeighbours(t *testing.T) {
 	release()
 	compare(t, "with a foreign transaction open:", base, held)
 
-	CheckShop(t, s.Admin)
+	CheckShop(t, s.DSN("", ""))
 }
 
 // compare logs the ratio of the p99s and fails when it is far from one.

@@ -1,6 +1,7 @@
 // Command shopctl is the operator's tool: it brings the database to what the
-// services need, tells how the queues stand and how an order fared, deals with
-// dead letters, moves the clock of a demo and puts load on the shop.
+// services need, checks the shop's data, tells how the queues stand and how an
+// order fared, deals with dead letters, moves the clock of a demo and puts load on
+// the shop.
 package main
 
 import (
@@ -28,6 +29,7 @@ type commands struct {
 	Journey journeyCommand `cmd:"" help:"Every message about an order: when, how long, what became of it."`
 	Queue   queueCommand   `cmd:"" help:"Pause, resume or replay a queue."`
 	Clock   clockCommand   `cmd:"" help:"The shop's clock: read it, set it forward, set it back to real time."`
+	Verify  verifyCommand  `cmd:"" help:"Check the shop's data: everything that must hold, whatever has happened."`
 	Load    loadCommand    `cmd:"" help:"Place orders and measure how long they take."`
 	Bench   benchCommand   `cmd:"" help:"Measure the messaging layer and the shop, beside pgbench and what others would take instead."`
 }
@@ -55,7 +57,12 @@ func main() {
 	parser.FatalIfErrorf(err)
 	if err := k.Run(); err != nil {
 		fmt.Fprintln(os.Stderr, "shopctl:", err)
-		os.Exit(1)
+		code := 1
+		var e interface{ ExitCode() int }
+		if errors.As(err, &e) {
+			code = e.ExitCode()
+		}
+		os.Exit(code)
 	}
 }
 

@@ -41,7 +41,7 @@ const defaultLimit = 20
 // run makes the check.
 func (c Check) run(ctx context.Context, tx *sqlx.Tx, s sources, limit int) (Result, error) {
 	begun := time.Now()
-	r := Result{Name: c.Name, Says: c.Says, When: c.When, First: []Finding{}}
+	r := Result{Name: c.Name, Says: c.Says, When: c.When, Holds: c.Holds, First: []Finding{}}
 	q := s.query(c.query)
 	if q.missing != "" {
 		r.Skipped = q.missing

@@ -1,8 +1,7 @@
 package verify
 
-// With one row, its history and its messages written by one transaction, what is
-// said here holds at every moment.
-const together = "it is written by one transaction"
+// together is why most of what is about one service's rows holds at every moment.
+const together = "all of it is written by one transaction"
 
 var orderChecks = []Check{
 	{
@@ -20,12 +19,10 @@ var orderChecks = []Check{
 	{
 		Name: "orders/one-per-key", When: Always, Holds: together,
 		Says: "there is one order for each key that a caller placed one under, and one key for each order",
-		// What a return or a refund was answered bears its id, too.
 		query: `
 		SELECT 'order ' || o.id, format('was placed under %s keys', count(k.key))
 		FROM orders.orders o
-		LEFT JOIN orders.idempotency_keys k ON k.order_id = o.id AND k.caller = o.customer_id
-		     AND NOT convert_from(k.body, 'UTF8')::jsonb ?| '{return_id,refund_id}'
+		LEFT JOIN orders.idempotency_keys k ON k.order_id = o.id AND k.caller = o.customer_id AND k.action = 'place'
 		GROUP BY o.id
 		HAVING count(k.key) <> 1
 		UNION ALL

@@ -52,6 +52,7 @@ var plants = []plant{
 		also: []string{"messages/sent", "notifications/of-events", "stock/orders-own"}},
 	{check: "orders/promised", subject: "order {rejected}", sql: []string{`UPDATE orders.idempotency_keys SET body = replace(convert_from(body, 'UTF8'), '{rejected}', '{delivered}')::bytea WHERE order_id = '{rejected}'`}},
 	{check: "orders/one-per-key", subject: "order {delivered}", sql: []string{`DELETE FROM orders.idempotency_keys WHERE order_id = '{delivered}'`}},
+	{check: "orders/one-per-key", subject: "order {delivered}", sql: []string{`UPDATE orders.idempotency_keys SET action = 'place' WHERE order_id = '{delivered}'`}},
 	{check: "orders/one-per-key", subject: "order {rejected}", sql: []string{`UPDATE orders.idempotency_keys SET order_id = '{rejected}', body = replace(convert_from(body, 'UTF8'), '{unpaid}', '{rejected}')::bytea WHERE order_id = '{unpaid}'`}},
 	{check: "orders/one-per-key", subject: "key twice", lax: "orders.idempotency_keys",
 		sql: []string{`UPDATE orders.idempotency_keys SET key = 'twice' WHERE order_id IN ('{rejected}', '{unpaid}')`}},

@@ -35,6 +35,7 @@ type Result struct {
 	Name    string    `json:"name"`
 	Says    string    `json:"says"`
 	When    When      `json:"when"`
+	Holds   string    `json:"holds,omitempty"`   // Check.Holds
 	Found   int       `json:"found"`             // findings, all of them
 	First   []Finding `json:"findings"`          // the first of them, by subject
 	Skipped string    `json:"skipped,omitempty"` // why it wasn't made

@@ -1,0 +1,100 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+)
+
+// goesOn is how soon an order is to go on once the provider answers again.
+const goesOn = 30 * time.Second
+
+// TestProviderTimeouts has the provider do what it is asked for and never say so,
+// once for every order: when the money is set aside, or when it is taken. Every
+// customer is charged once, and every order goes on.
+func TestProviderTimeouts(t *testing.T) {
+	t.Parallel()
+	s := NewStack(t)
+	// Nobody waits long for an answer that doesn't come.
+	for service, extra := range map[string]string{"payments": "PAYMENTS_PROVIDER_TIMEOUT=500ms", "paysim": "PAYSIM_HANG=1s"} {
+		s.Terminate(t, service)
+		s.Launch(t, service, extra)
+	}
+	s.WaitReady(t, "paysim", "payments")
+
+	n := scaled(10, 200)
+	var ids []string
+	var mu sync.Mutex
+	var customers sync.WaitGroup
+	next := make(chan int)
+	var slowest time.Duration
+	for range 8 {
+		c := NewCustomer(t, s.URL)
+		customers.Go(func() {
+			for i := range next {
+				token := []string{"tok_authorize_timeout_after", "tok_capture_timeout_after"}[i%2]
+				started := time.Now()
+				o, err := c.PlaceSurely(t.Context(), wish("FILTER-01", token))
+				if err == nil {
+					_, err = c.arrive(t, o.ID, 10*goesOn)
+				}
+				if err != nil {
+					t.Errorf("order %d, paid by %s: %v", i, token, err)
+				}
+				mu.Lock()
+				ids, slowest = append(ids, o.ID), max(slowest, time.Since(started))
+				mu.Unlock()
+			}
+		})
+	}
+	for i := range n {
+		next <- i
+	}
+	close(next)
+	customers.Wait()
+	t.Logf("%d orders, the slowest delivered after %s; to reach: %s after the provider answers again", n, slowest.Round(time.Millisecond), goesOn)
+
+	var charges struct {
+		Orders   int `db:"orders"`
+		TimedOut int `db:"timed_out"`
+		Others   int `db:"others"`
+	}
+	err := s.Admin.GetContext(t.Context(), &charges, `
+		SELECT count(DISTINCT reference) AS orders,
+		       (SELECT count(*) FROM paysim.failures) AS timed_out,
+		       count(*) FILTER (WHERE times <> 1) AS others
+		FROM (SELECT reference, kind, count(*) AS times
+		      FROM paysim.operations
+		      WHERE kind IN ('authorize', 'capture') AND status = 'succeeded'
+		      GROUP BY reference, kind) o`)
+	if err != nil {
+		t.Fatalf("read the provider's books: %v", err)
+	}
+	if charges.Orders != n || charges.Others != 0 {
+		t.Errorf("the provider charged %d orders, %d times another number than once; want %d, 0", charges.Orders, charges.Others, n)
+	}
+	if charges.TimedOut != n {
+		t.Errorf("the provider let %d requests time out, want %d: the fault must hit", charges.TimedOut, n)
+	}
+	CheckShop(t, s.DSN("", ""), ids...)
+}
+
+// arrive waits until the order is delivered.
+func (c *Customer) arrive(t *testing.T, id string, limit time.Duration) (Order, error) {
+	var o Order
+	for end := time.Now().Add(limit); ; time.Sleep(20 * time.Millisecond) {
+		a, err := c.Do(t.Context(), http.MethodGet, "/v1/orders/"+id, nil)
+		if err == nil {
+			err = json.Unmarshal(a.Body, &o)
+		}
+		if err == nil && o.Status == "delivered" {
+			return o, nil
+		}
+		if time.Now().After(end) {
+			return o, fmt.Errorf("after %s order %s is %s (%s): %w", limit, id, o.Status, o.ReasonCode, err)
+		}
+	}
+}

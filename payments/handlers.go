@@ -2,7 +2,10 @@ package payments
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math/rand/v2"
+	"time"
 
 	"example.com/orderflow/messaging"
 	"example.com/orderflow/messaging/contracts"
@@ -58,7 +61,7 @@ func (s *Service) authorizePayment(ctx context.Context, c contracts.AuthorizePay
 		AmountMinor: a.AmountMinor, Currency: c.Currency, MethodToken: a.MethodToken,
 	})
 	if err != nil {
-		return nil, err
+		return nil, again(err)
 	}
 	return func(ctx context.Context, tx *messaging.Tx) error {
 		a, err := s.store.lockAttempt(ctx, tx, c.PaymentID, c.Attempt)
@@ -100,8 +103,10 @@ func (s *Service) capturePayment(ctx context.Context, c contracts.CapturePayment
 			return tx.Publish(a.captureEvent(c))
 		}, nil
 	}
-	if err := s.gateway.Capture(ctx, Key(c.PaymentID, c.Attempt, OpCapture), a.ProviderRef, c.AmountMinor); err != nil {
-		return nil, err
+	if _, err := s.gateway.Capture(ctx, CaptureRequest{
+		Key: Key(c.PaymentID, c.Attempt, OpCapture), Ref: a.ProviderRef, AmountMinor: c.AmountMinor,
+	}); err != nil {
+		return nil, again(err)
 	}
 	return func(ctx context.Context, tx *messaging.Tx) error {
 		a, err := s.store.lockAttempt(ctx, tx, c.PaymentID, c.Attempt)
@@ -154,20 +159,20 @@ func (s *Service) voidPayment(ctx context.Context, c contracts.VoidPayment) (mes
 }
 
 // undo leaves nothing set aside for a at the provider and returns what is there
-// then: an authorization that is Closed or was Refused, or Unknown. An attempt
+// then: an authorization that is Closed or was Refused, or Missing. An attempt
 // whose authorization was never answered is looked up first.
 func (s *Service) undo(ctx context.Context, a Attempt) (Authorization, error) {
 	there := Authorization{Ref: a.ProviderRef, Status: Approved}
 	if there.Ref == "" {
 		var err error
-		if there, err = s.gateway.Lookup(ctx, Key(a.PaymentID, a.Number, OpAuthorize)); err != nil {
-			return there, err
+		if there, err = s.gateway.FindAuthorization(ctx, AuthorizationQuery{Key: Key(a.PaymentID, a.Number, OpAuthorize)}); err != nil {
+			return there, again(err)
 		}
 	}
 	switch there.Status {
 	case Approved:
-		if err := s.gateway.Void(ctx, Key(a.PaymentID, a.Number, OpVoid), there.Ref); err != nil {
-			return there, err
+		if _, err := s.gateway.Void(ctx, VoidRequest{Key: Key(a.PaymentID, a.Number, OpVoid), Ref: there.Ref}); err != nil {
+			return there, again(err)
 		}
 		there.Status = Closed
 	case Taken:
@@ -192,4 +197,19 @@ func (s *Service) recordUndone(ctx context.Context, tx *messaging.Tx, a Attempt,
 	}
 	s.store.saveUndone(tx, a, found)
 	return a, nil
+}
+
+// again says when a command whose call ended in err is tried again: not at all
+// when the provider refused it.
+func again(err error) error {
+	var refused *RefusedError
+	if errors.As(err, &refused) {
+		return messaging.Permanent(err)
+	}
+	wait := 500*time.Millisecond + rand.N(500*time.Millisecond)
+	var away *AwayError
+	if errors.As(err, &away) {
+		wait = max(wait, away.RetryAfter)
+	}
+	return messaging.Later(wait, err)
 }

@@ -220,7 +220,7 @@ func (a Attempt) authorizationAnswered(got Authorization) (_ Attempt, changed bo
 }
 
 // undone applies what undoing the attempt found and left at the provider: an
-// authorization that is Closed now or was Refused, or Unknown.
+// authorization that is Closed now or was Refused, or Missing.
 func (a Attempt) undone(got Authorization) (_ Attempt, changed bool, err error) {
 	switch {
 	case a.Status == Captured || a.Status == Authorized && a.CaptureID != "":
@@ -230,7 +230,7 @@ func (a Attempt) undone(got Authorization) (_ Attempt, changed bool, err error) 
 	case a.Status == Authorized && got.Status != Closed:
 		// It was answered after the provider had been asked what it knew.
 		return a, false, errMeanwhile
-	case a.Status == Voided && got.Status == Unknown:
+	case a.Status == Voided && got.Status == Missing:
 		return a, false, nil
 	case a.Status == Authorizing && got.Status == Refused:
 		a.Status, a.ReasonCode = Declined, got.ReasonCode

@@ -193,7 +193,7 @@ func TestUndoneAnswersAreApplied(t *testing.T) {
 	t.Parallel()
 	closed := Authorization{Ref: "ref", Status: Closed}
 	refused := Authorization{Ref: "ref", Status: Refused, ReasonCode: "card_declined"}
-	unknown := Authorization{Status: Unknown}
+	unknown := Authorization{Status: Missing}
 	for _, tc := range []struct {
 		name    string
 		a       Attempt

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"sync"
 )
@@ -65,17 +66,17 @@ func (p *provider) Authorize(_ context.Context, r AuthorizeRequest) (Authorizati
 	return got, p.leave(OpAuthorize, r.Key)
 }
 
-func (p *provider) Capture(_ context.Context, key, ref string, _ int64) error {
-	return p.end(OpCapture, key, ref, Taken)
+func (p *provider) Capture(_ context.Context, r CaptureRequest) (Authorization, error) {
+	return p.end(OpCapture, r.Key, r.Ref, Taken)
 }
 
-func (p *provider) Void(_ context.Context, key, ref string) error {
-	return p.end(OpVoid, key, ref, Closed)
+func (p *provider) Void(_ context.Context, r VoidRequest) (Authorization, error) {
+	return p.end(OpVoid, r.Key, r.Ref, Closed)
 }
 
-func (p *provider) end(op Operation, key, ref string, as Outcome) error {
+func (p *provider) end(op Operation, key, ref string, as Outcome) (Authorization, error) {
 	if err := p.enter(op, key); err != nil {
-		return err
+		return Authorization{}, err
 	}
 	p.mu.Lock()
 	if !p.done[key] {
@@ -83,22 +84,33 @@ func (p *provider) end(op Operation, key, ref string, as Outcome) error {
 			if a.Ref == ref {
 				if a.Status != Approved {
 					p.mu.Unlock()
-					return fmt.Errorf("%s of %s, which is %s", op, ref, a.Status)
+					return *a, fmt.Errorf("%s of %s, which is %s", op, ref, a.Status)
 				}
 				a.Status, p.done[key] = as, true
 			}
 		}
 	}
 	p.mu.Unlock()
-	return p.leave(op, key)
+	return Authorization{Ref: ref, Status: as}, p.leave(op, key)
 }
 
-func (p *provider) Lookup(_ context.Context, key string) (Authorization, error) {
+func (p *provider) Refund(context.Context, RefundRequest) (Refund, error) { return Refund{}, errAway }
+
+func (p *provider) FindRefund(context.Context, RefundQuery) (Refund, error) { return Refund{}, errAway }
+
+func (p *provider) ListMovements(context.Context, MovementQuery) ([]Movement, string, error) {
+	return nil, "", errAway
+}
+
+func (p *provider) ParseEvent(http.Header, []byte) (Event, error) { return Event{}, ErrBadSignature }
+
+func (p *provider) FindAuthorization(_ context.Context, q AuthorizationQuery) (Authorization, error) {
+	key := q.Key
 	if err := p.enter(opLookup, key); err != nil {
 		return Authorization{}, err
 	}
 	p.mu.Lock()
-	got := Authorization{Status: Unknown}
+	got := Authorization{Status: Missing}
 	if a := p.auths[key]; a != nil {
 		got = *a
 	}

@@ -42,6 +42,9 @@ type Config struct {
 	// ProviderKey is the API key that the provider gave us. The default is the
 	// simulator's, which moves no money.
 	ProviderKey string `env:"PAYMENTS_PROVIDER_KEY" envDefault:"paysim-test-key" validate:"required"`
+	// ProviderWebhookSecret is what the provider signs its webhooks with: base64,
+	// "whsec_" before it. The default is the simulator's.
+	ProviderWebhookSecret string `env:"PAYMENTS_PROVIDER_WEBHOOK_SECRET,unset" envDefault:"whsec_cGF5c2ltLXdlYmhvb2stdGVzdC1zZWNyZXQ=" validate:"required"`
 	// ProviderTimeout limits a call of the provider as a whole; connecting alone
 	// may take one second of it. It is to end well before the handler does.
 	ProviderTimeout time.Duration `env:"PAYMENTS_PROVIDER_TIMEOUT" envDefault:"10s" validate:"min=100ms,max=25s"`
@@ -58,7 +61,7 @@ type Service struct {
 // New returns the service with its handlers registered on bus. db is a pool
 // under payments' role. It returns an error when cfg.ProviderURL is no URL.
 func New(cfg Config, db *sqlx.DB, bus *messaging.Bus, log *slog.Logger) (*Service, error) {
-	gateway, err := NewSimulator(cfg.ProviderURL, cfg.ProviderKey, cfg.ProviderTimeout)
+	gateway, err := NewSimulator(cfg.ProviderURL, cfg.ProviderKey, cfg.ProviderWebhookSecret, cfg.ProviderTimeout)
 	if err != nil {
 		return nil, err
 	}

@@ -10,12 +10,14 @@ import (
 	"time"
 )
 
+const testSecret = "whsec_c2VjcmV0LW9mLXRoZS10ZXN0cw=="
+
 // simulatorAt is a client of a provider that h plays.
 func simulatorAt(t *testing.T, timeout time.Duration, h http.HandlerFunc) *Simulator {
 	t.Helper()
 	server := httptest.NewServer(h)
 	t.Cleanup(server.Close)
-	s, err := NewSimulator(server.URL, "key-of-the-tests", timeout)
+	s, err := NewSimulator(server.URL, "key-of-the-tests", testSecret, timeout)
 	if err != nil {
 		t.Fatalf("make the client: %v", err)
 	}
@@ -34,8 +36,8 @@ func TestSimulatorSortsTheAnswersToAuthorize(t *testing.T) {
 		err    error  // that it must be
 		code   string // of the *RefusedError that it must be
 	}{
-		{"approved", 201, `{"id":"a1","status":"authorized"}`, Authorization{"a1", Approved, ""}, nil, ""},
-		{"declined", 402, `{"id":"a1","status":"declined","code":"card_declined"}`, Authorization{"a1", Refused, "card_declined"}, nil, ""},
+		{"approved", 201, `{"id":"a1","status":"authorized","amount_minor":1250}`, Authorization{Ref: "a1", Status: Approved, AmountMinor: 1250}, nil, ""},
+		{"declined", 402, `{"id":"a1","status":"declined","code":"card_declined"}`, Authorization{Ref: "a1", Status: Refused, ReasonCode: "card_declined"}, nil, ""},
 		{"approved without an id", 201, `{"status":"authorized"}`, Authorization{}, errProvider, ""},
 		{"approved that says declined", 201, `{"id":"a1","status":"declined"}`, Authorization{}, errProvider, ""},
 		{"cut off", 201, `{"id":"a1","sta`, Authorization{}, errProvider, ""},
@@ -45,7 +47,7 @@ func TestSimulatorSortsTheAnswersToAuthorize(t *testing.T) {
 		{"too many requests", 429, ``, Authorization{}, errProvider, ""},
 		{"our key is not valid", 401, `{}`, Authorization{}, errProvider, ""},
 		{"redirected", 307, ``, Authorization{}, errProvider, ""},
-		{"unknown method", 422, `{"type":"https://orderflow.example/problems/invalid_method"}`, Authorization{}, nil, "invalid_method"},
+		{"unknown method", 422, `{"type":"https://orderflow.example/problems/invalid_method"}`, Authorization{Status: Refused, ReasonCode: "invalid_method"}, nil, ""},
 		{"key of another request", 422, `{"type":"https://orderflow.example/problems/idempotency-key-reused"}`, Authorization{}, nil, "idempotency-key-reused"},
 		{"refused without words", 400, `nonsense`, Authorization{}, nil, ""},
 	} {
@@ -64,11 +66,11 @@ func TestSimulatorSortsTheAnswersToAuthorize(t *testing.T) {
 			got, err := s.Authorize(t.Context(), request)
 			var refused *RefusedError
 			switch {
-			case tc.want.Ref != "" && (err != nil || got != tc.want):
+			case tc.want.Status != "" && (err != nil || got != tc.want):
 				t.Errorf("got %+v, %v, want %+v", got, err, tc.want)
 			case tc.err != nil && !errors.Is(err, tc.err):
 				t.Errorf("got error %v, want %v", err, tc.err)
-			case tc.want.Ref == "" && tc.err == nil && (!errors.As(err, &refused) || refused.Status != tc.status || refused.Code != tc.code):
+			case tc.want.Status == "" && tc.err == nil && (!errors.As(err, &refused) || refused.Status != tc.status || refused.Code != tc.code):
 				t.Errorf("got error %v, want a refusal %d %s", err, tc.status, tc.code)
 			case err != nil && (strings.Contains(err.Error(), "tok_secret") || strings.Contains(err.Error(), "key-of-the-tests")):
 				t.Errorf("error %q tells a secret", err)
@@ -89,7 +91,7 @@ func TestSimulatorLooksUp(t *testing.T) {
 		{"declined", 200, `{"id":"a1","status":"declined","code":"card_declined"}`, Refused},
 		{"voided", 200, `{"id":"a1","status":"voided"}`, Closed},
 		{"captured", 200, `{"id":"a1","status":"captured"}`, Taken},
-		{"never heard of", 404, `{}`, Unknown},
+		{"never heard of", 404, `{}`, Missing},
 		{"of a status that we don't know", 200, `{"id":"a1","status":"frozen"}`, ""},
 		{"broken", 500, `{}`, ""},
 	} {
@@ -104,7 +106,7 @@ func TestSimulatorLooksUp(t *testing.T) {
 					t.Errorf("answer: %v", err)
 				}
 			})
-			got, err := s.Lookup(t.Context(), "k:1&2")
+			got, err := s.FindAuthorization(t.Context(), AuthorizationQuery{Key: "k:1&2"})
 			if got.Status != tc.want || (err != nil) != (tc.want == "") {
 				t.Errorf("got %q, %v, want %q", got.Status, err, tc.want)
 			}
@@ -132,7 +134,7 @@ func TestSimulatorThatDoesNotAnswerIsCutOff(t *testing.T) {
 func TestSimulatorNeedsAURL(t *testing.T) {
 	t.Parallel()
 	for _, u := range []string{"", "127.0.0.1:8090", "ftp://host", "http://", "http://user:secret@host", "http://%zz"} {
-		if _, err := NewSimulator(u, "", time.Second); err == nil || strings.Contains(err.Error(), "secret") {
+		if _, err := NewSimulator(u, "", testSecret, time.Second); err == nil || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%q: got %v, want an error without secrets", u, err)
 		}
 	}

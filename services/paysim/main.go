@@ -23,6 +23,6 @@ func main() { boot.Main("paysim", run) }
 
 func run(ctx context.Context, cfg config, log *slog.Logger) error {
 	return boot.Run(ctx, cfg.Config, paysim.Spec(), log, func(db *sqlx.DB, _ *messaging.Bus, log *slog.Logger) (boot.Service, error) {
-		return paysim.New(cfg.Paysim, db, log), nil
+		return paysim.New(cfg.Paysim, db, log)
 	})
 }

@@ -57,6 +57,12 @@ type Service interface {
 	Ready(context.Context) error
 }
 
+// Worker is a Service with work of its own besides messages and requests.
+type Worker interface {
+	// Run works until ctx ends; an error ends the program.
+	Run(ctx context.Context) error
+}
+
 // Build makes the service on its database and bus.
 type Build func(*sqlx.DB, *messaging.Bus, *slog.Logger) (Service, error)
 
@@ -157,7 +163,27 @@ func Run(ctx context.Context, cfg Config, spec messaging.Spec, log *slog.Logger,
 		}
 	}
 	log.Info("serving", "service", spec.Name, "addr", listener.Addr().String())
-	return serve(ctx, listener, mux, &stopping, bus.Run)
+	work := bus.Run
+	if w, ok := service.(Worker); ok {
+		work = both(bus.Run, w.Run)
+	}
+	return serve(ctx, listener, mux, &stopping, work)
+}
+
+// both runs a and b until ctx ends or one of them does.
+func both(a, b func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		other := make(chan error, 1)
+		go func() {
+			defer cancel()
+			other <- b(ctx)
+		}()
+		err := a(ctx)
+		cancel()
+		return errors.Join(err, <-other)
+	}
 }
 
 // serve runs HTTP and work until ctx ends or one of them fails, then ends both.

@@ -31,6 +31,7 @@ type reply struct {
 	status   int
 	body     string
 	replayed bool
+	header   http.Header
 }
 
 func (r reply) field(t *testing.T, name string) string {
@@ -52,6 +53,12 @@ func (c caller) do(method, path, key string, body any) reply {
 }
 
 func (c caller) try(method, path, bearer, key string, body any) (reply, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	return c.send(ctx, method, path, bearer, key, body)
+}
+
+func (c caller) send(ctx context.Context, method, path, bearer, key string, body any) (reply, error) {
 	var payload []byte
 	if body != nil {
 		var err error
@@ -59,8 +66,6 @@ func (c caller) try(method, path, bearer, key string, body any) (reply, error) {
 			return reply{}, err
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, c.url+"/provider/v1"+path, bytes.NewReader(payload))
 	if err != nil {
 		return reply{}, err
@@ -70,7 +75,7 @@ func (c caller) try(method, path, bearer, key string, body any) (reply, error) {
 		req.Header.Set("Authorization", "Bearer "+bearer)
 	}
 	if key != "" {
-		req.Header.Set("Idempotency-Key", key)
+		req.Header["idempotency-key"] = []string{key} // net/http itself repeats a request that has it spelt its way
 	}
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
@@ -80,7 +85,7 @@ func (c caller) try(method, path, bearer, key string, body any) (reply, error) {
 	if closeErr := res.Body.Close(); err == nil {
 		err = closeErr
 	}
-	return reply{res.StatusCode, string(text), res.Header.Get("Idempotency-Replayed") == "true"}, err
+	return reply{res.StatusCode, string(text), res.Header.Get("Idempotency-Replayed") == "true", res.Header}, err
 }
 
 // request is the body that asks for an authorization.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"time"
 
 	"github.com/google/uuid"
 
@@ -30,7 +29,8 @@ type captureRequest struct {
 type result struct {
 	ID            string `json:"id"`
 	Status        string `json:"status"`
-	Code          string `json:"code,omitempty"` // with 402: why it was refused
+	Code          string `json:"code,omitempty"`         // with 402 and 409: why it was refused
+	AmountMinor   int64  `json:"amount_minor,omitempty"` // authorized or refunded
 	CapturedMinor int64  `json:"captured_minor,omitempty"`
 }
 
@@ -52,14 +52,12 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if c.slow || c.errorOnce {
-		// What was answered before is answered again at once.
-		if done, err := s.replay(w, r, key, fingerprint); done || err != nil {
-			return err
-		}
-		if failed, err := s.misbehave(w, r, key, c); failed || err != nil {
-			return err
-		}
+	m, answered, err := s.mischief(w, r, opAuthorize, c, key, fingerprint)
+	if answered || err != nil {
+		return err
+	}
+	if m.does(refused) {
+		c.decline = "card_declined"
 	}
 	id, err := uuid.NewV7()
 	if err != nil {
@@ -69,47 +67,27 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 		ID: id.String(), Status: "authorized", Key: key, Reference: body.Reference,
 		AmountMinor: body.AmountMinor, Currency: body.Currency,
 	}
-	status := http.StatusCreated
+	if c.op != opAuthorize { // what goes wrong later
+		a.ConductOp, a.Misdeed = c.op, string(c.misdeed)
+	}
+	status, says := http.StatusCreated, result{ID: a.ID, Status: a.Status, AmountMinor: a.AmountMinor}
 	if c.decline != "" {
 		status, a.Status, a.Code = http.StatusPaymentRequired, "declined", c.decline
+		says = result{ID: a.ID, Status: a.Status, Code: a.Code}
 	}
-	ans, err := newAnswer(key, fingerprint, status, result{ID: a.ID, Status: a.Status, Code: a.Code})
+	ans, err := newAnswer(key, fingerprint, status, says)
 	if err != nil {
 		return err
 	}
-	err = s.store.insertAuthorization(r.Context(), a, ans)
-	if errors.Is(err, errKeyTaken) {
-		_, err := s.replay(w, r, key, fingerprint)
-		return err
-	}
-	if err != nil {
-		return err
-	}
-	s.log.Debug("authorization answered", "service", "paysim", "key", key, "status", a.Status)
-	return write(w, ans, false)
-}
-
-// misbehave does what c says before any effect; true when that was the answer.
-func (s *Server) misbehave(w http.ResponseWriter, r *http.Request, key string, c conduct) (bool, error) {
-	if c.errorOnce {
-		first, err := s.store.failOnce(r.Context(), key)
-		if err != nil {
-			return false, err
+	ans.hooks = s.hooksFor("authorization."+a.Status, a.ID, key, body.Reference)
+	return s.perform(w, r, m, ans, func(ctx context.Context, ans answer) (answer, bool, error) {
+		err := s.store.insertAuthorization(ctx, a, ans)
+		if errors.Is(err, errKeyTaken) {
+			ans, _, err := s.answered(ctx, key, fingerprint)
+			return ans, true, err
 		}
-		if first {
-			return true, httpapi.WriteJSON(w, http.StatusInternalServerError, result{Code: "provider_error"})
-		}
-	}
-	if c.slow {
-		timer := time.NewTimer(s.cfg.Slow)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-		case <-r.Context().Done():
-			return false, r.Context().Err()
-		}
-	}
-	return false, nil
+		return ans, false, err
+	})
 }
 
 // lookUp answers GET /provider/v1/authorizations?key=: what was asked for under
@@ -119,7 +97,30 @@ func (s *Server) lookUp(w http.ResponseWriter, r *http.Request) error {
 	if key == "" {
 		return httpapi.NewProblem(http.StatusBadRequest, "invalid-parameter", "key: the Idempotency-Key of the authorization")
 	}
+	if done, err := s.misread(w, r, opLookUp); done || err != nil {
+		return err
+	}
+	if err := s.store.lookedUp(r.Context(), key); err != nil {
+		return err
+	}
 	a, err := s.store.findAuthorization(r.Context(), key)
+	return showAuthorization(w, a, err)
+}
+
+// showOne answers GET /provider/v1/authorizations/{id}.
+func (s *Server) showOne(w http.ResponseWriter, r *http.Request) error {
+	id, err := httpapi.Path(r, "id", "uuid")
+	if err != nil {
+		return err
+	}
+	if done, err := s.misread(w, r, opLookUp); done || err != nil {
+		return err
+	}
+	a, err := s.store.findAuthorizationByID(r.Context(), id)
+	return showAuthorization(w, a, err)
+}
+
+func showAuthorization(w http.ResponseWriter, a authorization, err error) error {
 	if errors.Is(err, errNotFound) {
 		return httpapi.NotFound()
 	}
@@ -135,110 +136,38 @@ func (s *Server) capture(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return s.settle(w, r, "capture", body, result{Status: "captured", CapturedMinor: body.AmountMinor},
-		func(ctx context.Context, id string, ans answer) (bool, error) {
-			return s.store.captureAuthorization(ctx, id, body.AmountMinor, ans)
-		})
+	return s.settle(w, r, settlement{
+		op: opCapture, body: body, says: result{Status: "captured", CapturedMinor: body.AmountMinor},
+		act: func(ctx context.Context, id string, anyway bool, ans answer) (bool, error) {
+			return s.store.captureAuthorization(ctx, id, body.AmountMinor, anyway, ans)
+		},
+	})
 }
 
 // void answers POST /provider/v1/authorizations/{id}/void; it takes no body.
 func (s *Server) void(w http.ResponseWriter, r *http.Request) error {
-	return s.settle(w, r, "void", nil, result{Status: "voided"}, s.store.voidAuthorization)
+	return s.settle(w, r, settlement{
+		op: opVoid, says: result{Status: "voided"},
+		act: func(ctx context.Context, id string, anyway bool, ans answer) (bool, error) {
+			return s.store.endAuthorization(ctx, id, "voided", opVoid, anyway, ans)
+		},
+	})
 }
 
-// settle ends the authorization of r's path by act, once per key: 200 with res,
-// 404 for one that isn't there, 409 for one that has ended, 422 for one that is
-// smaller than what is taken.
-func (s *Server) settle(w http.ResponseWriter, r *http.Request, verb string, body any, res result,
-	act func(context.Context, string, answer) (bool, error),
-) error {
-	key, err := httpapi.IdempotencyKey(r)
-	if err != nil {
-		return err
-	}
-	res.ID, err = httpapi.Path(r, "id", "uuid")
-	if err != nil {
-		return err
-	}
-	fingerprint, err := fingerprintOf(verb, res.ID, body)
-	if err != nil {
-		return err
-	}
-	ans, err := newAnswer(key, fingerprint, http.StatusOK, res)
-	if err != nil {
-		return err
-	}
-	ok, err := act(r.Context(), res.ID, ans)
-	if err != nil && !errors.Is(err, errKeyTaken) {
-		return err
-	}
-	if ok {
-		return write(w, ans, false)
-	}
-	if done, err := s.replay(w, r, key, fingerprint); done || err != nil {
-		return err
-	}
-	a, err := s.store.findAuthorizationByID(r.Context(), res.ID)
-	switch {
-	case errors.Is(err, errNotFound):
-		return httpapi.NotFound()
-	case err != nil:
-		return err
-	case a.Status == "authorized":
-		return httpapi.NewProblem(http.StatusUnprocessableEntity, "amount-too-large", "more than was authorized")
-	}
-	return httpapi.NewProblem(http.StatusConflict, "authorization-"+a.Status, "the authorization is "+a.Status+": it can't be ended once more")
-}
-
-// cursor is where a page of the books ended.
-type cursor struct {
-	ID int64 `json:"id" validate:"min=1"`
-}
-
-// listOperations answers GET /provider/v1/books?reference=&limit=&cursor=: the
-// books, oldest row first; without a reference all of them.
-func (s *Server) listOperations(w http.ResponseWriter, r *http.Request) error {
-	page, err := httpapi.PageParams(r, "reference")
-	if err != nil {
-		return err
-	}
-	var last cursor
-	if page.Cursor != "" {
-		if last, err = httpapi.DecodeCursor[cursor](page.Cursor); err != nil {
-			return err
-		}
-	}
-	list, err := s.store.pageOperations(r.Context(), page.Filters["reference"], last.ID, page.Limit+1)
-	if err != nil {
-		return err
-	}
-	next := ""
-	if len(list) > page.Limit {
-		list = list[:page.Limit]
-		if next, err = httpapi.EncodeCursor(cursor{list[page.Limit-1].ID}); err != nil {
-			return err
-		}
-	}
-	return httpapi.WriteJSON(w, http.StatusOK, struct {
-		Operations []operation `json:"operations"`
-		NextCursor string      `json:"next_cursor,omitempty"` // "" = that was all
-	}{list, next})
-}
-
-// replay writes what was answered under key before; false when nothing was. A
+// answered returns what was answered under key before; false when nothing was. A
 // key of another request is a problem.
-func (s *Server) replay(w http.ResponseWriter, r *http.Request, key, fingerprint string) (bool, error) {
-	ans, err := s.store.findAnswer(r.Context(), key)
+func (s *Server) answered(ctx context.Context, key, fingerprint string) (answer, bool, error) {
+	ans, err := s.store.findAnswer(ctx, key)
 	if errors.Is(err, errNotFound) {
-		return false, nil
+		return ans, false, nil
 	}
 	if err != nil {
-		return false, err
+		return ans, false, err
 	}
 	if ans.Fingerprint != fingerprint {
-		return false, httpapi.NewProblem(http.StatusUnprocessableEntity, "idempotency-key-reused", "another request was made under this Idempotency-Key")
+		return ans, false, httpapi.NewProblem(http.StatusUnprocessableEntity, "idempotency-key-reused", "another request was made under this Idempotency-Key")
 	}
-	return true, write(w, ans, true)
+	return ans, true, nil
 }
 
 // fingerprintOf is the same for the same request, and tells nothing about it.
@@ -262,12 +191,15 @@ func newAnswer(key, fingerprint string, status int, res result) (answer, error) 
 	return answer{Key: key, Fingerprint: fingerprint, Status: status, Body: append(body, '\n')}, nil
 }
 
-// write sends ans as it was stored.
+// write sends ans as it was stored, or the error that is given instead of it.
 func write(w http.ResponseWriter, ans answer, replayed bool) error {
-	w.Header().Set("Content-Type", "application/json")
 	if replayed {
 		w.Header().Set("Idempotency-Replayed", "true")
 	}
+	if ans.Failure != "" {
+		return httpapi.WriteJSON(w, http.StatusInternalServerError, result{Code: "provider_error"})
+	}
+	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(ans.Status)
 	_, err := w.Write(ans.Body)
 	return err

@@ -1,6 +1,7 @@
 package paysim_test
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -14,15 +15,35 @@ import (
 
 func TestMain(m *testing.M) { messagingtest.Main(m) }
 
-const apiKey = "key-of-the-tests"
+const (
+	apiKey        = "key-of-the-tests"
+	webhookSecret = "whsec_c2VjcmV0LW9mLXRoZS10ZXN0cw=="
+)
 
 // serve runs the provider on db until t ends and returns its URL.
-func serve(t *testing.T, db *messagingtest.DB) string {
+func serve(t *testing.T, db *messagingtest.DB, options ...func(*paysim.Config)) string {
 	t.Helper()
 	mux := httpapi.NewMux(messagingtest.Log(t))
-	paysim.New(paysim.Config{APIKey: apiKey, Slow: 50 * time.Millisecond}, db.Service("paysim"), messagingtest.Log(t)).Routes(mux)
+	cfg := paysim.Config{APIKey: apiKey, Slow: 50 * time.Millisecond, Hang: 20 * time.Second, WebhookSecret: webhookSecret, WebhookPoll: 10 * time.Millisecond}
+	for _, o := range options {
+		o(&cfg)
+	}
+	provider, err := paysim.New(cfg, db.Service("paysim"), messagingtest.Log(t))
+	if err != nil {
+		t.Fatalf("make the provider: %v", err)
+	}
+	provider.Routes(mux)
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- provider.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("run the provider: %v", err)
+		}
+	})
 	return server.URL
 }
 
@@ -250,7 +271,11 @@ func TestAnEmptyAPIKeyLetsNobodyIn(t *testing.T) {
 	t.Parallel()
 	db := messagingtest.NewDB(t, paysim.Spec())
 	mux := httpapi.NewMux(messagingtest.Log(t))
-	paysim.New(paysim.Config{}, db.Service("paysim"), messagingtest.Log(t)).Routes(mux)
+	provider, err := paysim.New(paysim.Config{}, db.Service("paysim"), messagingtest.Log(t))
+	if err != nil {
+		t.Fatalf("make the provider: %v", err)
+	}
+	provider.Routes(mux)
 	req := httptest.NewRequest("GET", "/provider/v1/books", nil)
 	req.Header.Set("Authorization", "Bearer ")
 	w := httptest.NewRecorder()

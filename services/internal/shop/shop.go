@@ -49,7 +49,7 @@ func Services(cfg Config) []Service {
 			return notifications.New(cfg.Notifications, db, bus, log)
 		}},
 		{paysim.Spec(), func(db *sqlx.DB, _ *messaging.Bus, log *slog.Logger) (boot.Service, error) {
-			return paysim.New(cfg.Paysim, db, log), nil
+			return paysim.New(cfg.Paysim, db, log)
 		}},
 	}
 }

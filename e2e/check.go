@@ -42,7 +42,7 @@ var rules = []rule{
 	{"there is one order for each key of each caller", `
 		SELECT format('order %s has %s keys', o.id, count(k.key))
 		FROM orders.orders o
-		LEFT JOIN orders.idempotency_keys k ON k.order_id = o.id AND k.caller = o.customer_id
+		LEFT JOIN orders.idempotency_keys k ON k.order_id = o.id AND k.caller = o.customer_id AND k.action = 'place'
 		GROUP BY o.id HAVING count(k.key) <> 1`},
 	{"the provider has taken the price of every delivered order once, and nothing for others", `
 		SELECT format('order %s is %s, costs %s; captured: %s, in all %s', o.id, o.status, o.total_minor, coalesce(c.n, 0), coalesce(c.taken, 0))

@@ -36,7 +36,7 @@ func rulesNotice(t *testing.T, db *sqlx.DB) {
 		"there is one order for each key of each caller": {`DELETE FROM orders.idempotency_keys WHERE order_id = ` + one},
 		"the provider has taken the price of every delivered order once, and nothing for others": {
 			`UPDATE orders.orders SET total_minor = total_minor + 1 WHERE id = ` + one,
-			`UPDATE orders.orders SET status = 'cancelled', reason_code = 'x', deadline = NULL WHERE id = ` + one,
+			`UPDATE orders.orders SET status = 'cancelled', reason_code = 'x', deadline = NULL, captured = false, dispatched = false WHERE id = ` + one,
 			`INSERT INTO paysim.operations (key, kind, authorization_id, reference, amount_minor, currency, status)
 			 SELECT 'twice', 'capture', a.id, ` + one + `, 1, 'EUR', 'succeeded' FROM paysim.authorizations a WHERE a.status = 'declined' LIMIT 1`,
 		},

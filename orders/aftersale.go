@@ -25,15 +25,7 @@ type returnRequest struct {
 // illegal-state unless it is delivered, may still be sent back and has as many
 // pieces left. The money is paid back when they are there.
 func (s *Service) askReturn(w http.ResponseWriter, r *http.Request) error {
-	key, err := httpapi.IdempotencyKey(r)
-	if err != nil {
-		return err
-	}
-	id, err := httpapi.Path(r, "id", "uuid")
-	if err != nil {
-		return err
-	}
-	req, err := httpapi.Decode[returnRequest](w, r)
+	key, id, req, err := keyedRequest[returnRequest](w, r)
 	if err != nil {
 		return err
 	}
@@ -54,20 +46,25 @@ func (s *Service) refundOrder(w http.ResponseWriter, r *http.Request) error {
 	if err := httpapi.RequireOperator(r); err != nil {
 		return err
 	}
-	key, err := httpapi.IdempotencyKey(r)
-	if err != nil {
-		return err
-	}
-	id, err := httpapi.Path(r, "id", "uuid")
-	if err != nil {
-		return err
-	}
-	req, err := httpapi.Decode[refundRequest](w, r)
+	key, id, req, err := keyedRequest[refundRequest](w, r)
 	if err != nil {
 		return err
 	}
 	done := doneBy(r, "refund", id, req.Reason)
 	return s.afterSale(w, r, key, id, "", Input{On: OperatorRefund, Note: req.Reason}, req.Lines, &done)
+}
+
+// keyedRequest reads what a request about an order is made of: its
+// Idempotency-Key, the order's id, the body.
+func keyedRequest[T any](w http.ResponseWriter, r *http.Request) (key, id string, body T, err error) {
+	if key, err = httpapi.IdempotencyKey(r); err != nil {
+		return "", "", body, err
+	}
+	if id, err = httpapi.Path(r, "id", "uuid"); err != nil {
+		return "", "", body, err
+	}
+	body, err = httpapi.Decode[T](w, r)
+	return key, id, body, err
 }
 
 // afterSale lets in happen, with lines and a fresh id, to the order id of
@@ -110,7 +107,7 @@ func (s *Service) afterSale(w http.ResponseWriter, r *http.Request, key, id, cus
 		if err := a.make(http.StatusAccepted, id, shown); err != nil {
 			return err
 		}
-		insertAnswer(tx, caller, *a)
+		insertAnswer(tx, caller, in.On, *a)
 		if done != nil {
 			insertDeed(tx, *done)
 		}

@@ -17,8 +17,8 @@ func TestOverdueAnswersAreAskedForAgain(t *testing.T) {
 	s := stocked(t)
 	again := map[Status]string{
 		Placed: contracts.KindReserveStock, Authorizing: contracts.KindAuthorizePayment, Confirmed: contracts.KindFulfilOrder,
-		Fulfilling: contracts.KindFulfilOrder, Capturing: contracts.KindCapturePayment,
-		Dispatching: contracts.KindDispatchShipment, Shipped: contracts.KindDispatchShipment,
+		Fulfilling: contracts.KindFulfilOrder, Stopping: contracts.KindStopFulfilment, Capturing: contracts.KindCapturePayment,
+		Dispatching: contracts.KindDispatchShipment, Shipped: contracts.KindDispatchShipment, Refunding: contracts.KindRefundPayment,
 	}
 	before := map[string]Order{}
 	for status := range again {
@@ -27,7 +27,7 @@ func TestOverdueAnswersAreAskedForAgain(t *testing.T) {
 		before[id] = s.row(id)
 	}
 	for range 2 {
-		s.advance(time.Minute)
+		s.advance(4 * time.Hour)
 		sent := map[string][]string{}
 		messagingtest.Wait(t, "all commands to be sent again", func() bool {
 			for _, m := range s.db.Published(t, service) {
@@ -43,10 +43,11 @@ func TestOverdueAnswersAreAskedForAgain(t *testing.T) {
 	}
 	for id, o := range before {
 		got := s.row(id)
-		if !got.Deadline.After(*o.Deadline) {
-			t.Errorf("deadline while %s: got %v, want it after %v", o.Status, got.Deadline, o.Deadline)
+		if !got.Deadline.After(*o.Deadline) || got.Resends != 2 {
+			t.Errorf("while %s: got deadline %v and %d commands repeated, want it after %v and 2", o.Status, got.Deadline, got.Resends, o.Deadline)
 		}
-		if got.Deadline = o.Deadline; fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", o) {
+		got.Deadline, got.Resends = o.Deadline, 0
+		if fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", o) {
 			t.Errorf("after two deadlines:\n got %+v\nwant %+v with another deadline", got, o)
 		}
 	}
@@ -74,7 +75,7 @@ func TestUndoingIsAskedForAgain(t *testing.T) {
 	s.must(202, "POST", "/v1/orders/"+id+"/cancel", "")
 	s.wants(id, Compensating, contracts.KindReleaseStock, contracts.KindVoidPayment, changed)
 	s.deliver("done", says(contracts.KindPaymentVoided, s.row(id)).Body)
-	s.advance(time.Minute)
+	s.advance(2 * time.Minute)
 	due := s.row(id).Deadline
 	messagingtest.Wait(t, "the deadline to be handled", func() bool { return s.row(id).Deadline.After(*due) })
 	s.wants(id, Compensating, contracts.KindReleaseStock)

@@ -50,6 +50,8 @@ var (
 	somethingKept = not("the customer keeps something", nothingKept)
 	allRefunded   = &Fact{"all is refunded", func(o Order) bool { return nothingKept.Holds(o) && o.openRefunds() == 0 }}
 
+	voidAwaited = &Fact{"a void is awaited", func(o Order) bool { return o.AwaitsVoid }}
+
 	resendsLeft = &Fact{"it was asked for less than four times more", func(o Order) bool { return o.Resends < maxResends }}
 	resendsUsed = &Fact{"it was asked for four times more", func(o Order) bool {
 		return o.Resends >= maxResends && (o.Status != Delivered || o.expectsReturn())
@@ -128,7 +130,6 @@ var (
 	firstAnswer = &Guard{"the first of two awaited answers", func(o Order, in Input) bool {
 		return awaited(o, in) && o.AwaitsRelease && o.AwaitsVoid
 	}}
-	voidAwaited = &Guard{"a void is awaited", func(o Order, _ Input) bool { return o.AwaitsVoid }}
 
 	askedAgain = &Guard{"it was asked again", func(o Order, _ Input) bool { return o.Resends > 0 }}
 )

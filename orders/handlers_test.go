@@ -49,12 +49,15 @@ func TestOrderIsDelivered(t *testing.T) {
 	}
 	s.checkHistory(id, Placed, Authorizing, Confirmed, Fulfilling, Capturing, Dispatching, Shipped, Delivered)
 	o = s.row(id)
-	if o.Tracking != "TRACK-1" || o.Deadline != nil || o.PaymentToken != "" {
-		t.Errorf("delivered order: tracking %q, deadline %v, token kept %v; want TRACK-1, none, false", o.Tracking, o.Deadline, o.PaymentToken != "")
+	until := o.ChangedAt.Add(14 * 24 * time.Hour)
+	if o.Tracking != "TRACK-1" || o.ReturnUntil == nil || !o.ReturnUntil.Equal(until) || !o.Deadline.Equal(until) || o.PaymentToken != "" {
+		t.Errorf("delivered order: tracking %q, to be returned until %v, deadline %v, token kept %v; want TRACK-1, both %v, false",
+			o.Tracking, o.ReturnUntil, o.Deadline, o.PaymentToken != "", until)
 	}
 	doc := s.must(http.StatusOK, "GET", "/v1/orders/"+id, "").doc
-	if doc.Status != Delivered || doc.Version != 8 || len(doc.History) != 8 || doc.Tracking != "TRACK-1" || doc.Next == nil || len(doc.Next) != 0 {
-		t.Errorf("document: got %+v, want it delivered in version 8 with no next status", doc)
+	if doc.Status != Delivered || doc.Version != 8 || len(doc.History) != 8 || doc.Tracking != "TRACK-1" || fmt.Sprint(doc.Next) != "[refunding completed]" ||
+		doc.ReturnUntil == nil || !doc.ReturnUntil.Equal(until) {
+		t.Errorf("document: got %+v, want it delivered in version 8, to be returned until %v", doc, until)
 	}
 }
 
@@ -130,7 +133,9 @@ func TestReservationExpires(t *testing.T) {
 	s.deliver("ignored", says(contracts.KindPaymentAuthorized, s.row(id)).Body)
 	s.deliver("done", says(contracts.KindPaymentVoided, s.row(id)).Body, says(contracts.KindStockReleased, s.row(id)).Body)
 	s.wants(id, Expired, contracts.KindOrderExpired, changed)
-	s.deliver("ignored", says(contracts.KindStockReserved, s.row(id)).Body, says(contracts.KindPaymentAuthorized, s.row(id)).Body)
+	s.deliver("done", says(contracts.KindStockReserved, s.row(id)).Body, says(contracts.KindPaymentAuthorized, s.row(id)).Body)
+	s.wants(id, Expired, contracts.KindReleaseStock, contracts.KindVoidPayment) // whatever was late is given back
+	s.deliver("ignored", says(contracts.KindStockReleased, s.row(id)).Body, says(contracts.KindPaymentVoided, s.row(id)).Body)
 	s.wants(id, Expired)
 	s.checkHistory(id, Placed, Authorizing, Confirmed, Compensating, Expired)
 }
@@ -185,10 +190,10 @@ func TestHandlersWaitForTheRow(t *testing.T) {
 	if err := other.Commit(); err != nil {
 		t.Fatal(err)
 	}
-	messagingtest.Wait(t, "the message to be ignored", func() bool {
-		return s.count(`SELECT count(*) FROM messaging.inbox_orders WHERE message_id = $1 AND outcome = 'ignored'`, message) == 1
+	messagingtest.Wait(t, "the message to be handled", func() bool {
+		return s.count(`SELECT count(*) FROM messaging.inbox_orders WHERE message_id = $1`, message) == 1
 	})
-	s.wants(id, Rejected)
+	s.wants(id, Rejected, contracts.KindVoidPayment)
 }
 
 // TestBatch sends many orders' messages at once, several about each order.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -27,8 +28,9 @@ func TestPlaceAnswersTheOrder(t *testing.T) {
 	if doc.Status != Placed || doc.TotalMinor != 2500 || doc.Currency != "EUR" || doc.Version != 1 || fmt.Sprint(doc.Next) != "[authorizing rejected compensating]" {
 		t.Errorf("document: got %+v, want it placed for 2500 EUR", doc)
 	}
-	if want := fmt.Sprint([]Line{{"MUG-01", "Mug", 2, 1000}, {"TEA-01", "Tea", 1, 500}}); fmt.Sprint(doc.Lines) != want {
-		t.Errorf("lines: got %v, want %s", doc.Lines, want)
+	want := []lineDocument{{SKU: "MUG-01", Name: "Mug", Quantity: 2, UnitPriceMinor: 1000}, {SKU: "TEA-01", Name: "Tea", Quantity: 1, UnitPriceMinor: 500}}
+	if !slices.Equal(doc.Lines, want) {
+		t.Errorf("lines: got %v, want %v", doc.Lines, want)
 	}
 	if strings.Contains(got.Body.String(), "tok_ok") {
 		t.Error("the answer shows the payment token")
@@ -69,6 +71,7 @@ func TestRefusedOrders(t *testing.T) {
 		{"no token", with(`"payment_token":"tok_ok"`, `"note":""`), 422, "validation", "/payment_token"},
 		{"blank name", with(`Ada Lovelace`, `   `), 422, "validation", "/customer/name"},
 		{"bad e-mail", with(`ada@example.com`, `ada`), 422, "validation", "/customer/email"},
+		{"allow_partial as a text", with(`"currency"`, `"allow_partial":"true","currency"`), 422, "validation", "/allow_partial"},
 		{"unknown priority", with(`"currency"`, `"priority":"now","currency"`), 422, "validation", "/priority"},
 		{"a card number as note", with(`"currency"`, `"note":"4111 1111 1111 1111","currency"`), 422, "card-data-not-accepted", "/note"},
 	} {
@@ -235,8 +238,8 @@ func TestCancel(t *testing.T) {
 	id := s.place("k")
 	path := "/v1/orders/" + id + "/cancel"
 	s.bring(id, Authorizing)
-	if got := s.must(http.StatusAccepted, "POST", path, `{"reason":"changed my mind"}`); got.doc.Status != Compensating || fmt.Sprint(got.doc.Next) != "[cancelled]" {
-		t.Errorf("cancelled: got %s with next %v, want compensating with next [cancelled]", got.doc.Status, got.doc.Next)
+	if got := s.must(http.StatusAccepted, "POST", path, `{"reason":"changed my mind"}`); got.doc.Status != Compensating || fmt.Sprint(got.doc.Next) != "[cancelled needs_attention]" {
+		t.Errorf("cancelled: got %s with next %v, want compensating with next [cancelled needs_attention]", got.doc.Status, got.doc.Next)
 	}
 	s.wants(id, Compensating, contracts.KindReleaseStock, contracts.KindVoidPayment, changed)
 	s.must(http.StatusAccepted, "POST", path, "")
@@ -262,11 +265,19 @@ func TestTooLateToCancelOrPay(t *testing.T) {
 		if got := s.do("POST", "/v1/orders/"+id+"/payment", `{"payment_token":"tok_ok"}`); got.Code != 409 || got.code() != "illegal-state" {
 			t.Errorf("pay while %s: got %d %s, want 409 illegal-state", status, got.Code, got.code())
 		}
-		if status == Placed || status == Authorizing || status == Confirmed {
+		if status == Placed || status == Authorizing || status == Confirmed || status == Fulfilling {
 			continue
 		}
-		if got := s.do("POST", "/v1/orders/"+id+"/cancel", ""); got.Code != 409 || got.code() != "order-not-cancellable" {
+		got := s.do("POST", "/v1/orders/"+id+"/cancel", "")
+		if got.Code != 409 || got.code() != "order-not-cancellable" {
 			t.Errorf("cancel while %s: got %d %s, want 409 order-not-cancellable", status, got.Code, got.code())
+		}
+		link := ""
+		if status == Shipped || status == Delivered {
+			link = "</v1/orders/" + id + `/returns>; rel="related"`
+		}
+		if got := got.Header().Get("Link"); got != link {
+			t.Errorf("cancel while %s: got Link %q, want %q", status, got, link)
 		}
 		s.wants(id, status)
 	}
@@ -281,8 +292,10 @@ func TestOthersOrdersAreNotThere(t *testing.T) {
 			{"GET", "/v1/orders/" + id, ""},
 			{"POST", "/v1/orders/" + id + "/cancel", ""},
 			{"POST", "/v1/orders/" + id + "/payment", `{"payment_token":"tok_ok"}`},
+			{"POST", "/v1/orders/" + id + "/decision", `{"decision":"accept"}`},
+			{"POST", "/v1/orders/" + id + "/returns", `{"lines":[{"sku":"MUG-01","quantity":1}]}`},
 		} {
-			if got := s.do(r.method, r.path, r.body, "X-Customer-Id", "other"); got.Code != 404 || got.code() != "not-found" {
+			if got := s.do(r.method, r.path, r.body, "X-Customer-Id", "other", "Idempotency-Key", "k"); got.Code != 404 || got.code() != "not-found" {
 				t.Errorf("%s %s: got %d %s, want 404 not-found", r.method, r.path, got.Code, got.code())
 			}
 		}
@@ -351,6 +364,8 @@ func TestConfig(t *testing.T) {
 		{"no hold", func(c *Config) { c.Hold = 0 }},
 		{"negative grace", func(c *Config) { c.Grace = -1 }},
 		{"no deadline", func(c *Config) { c.ShippedDeadline = 0 }},
+		{"no time to decide", func(c *Config) { c.DecisionDeadline = 0 }},
+		{"no time for returns", func(c *Config) { c.ReturnWindow = 0 }},
 		{"a minute for inventory", func(c *Config) { c.AvailabilityDeadline = time.Minute }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -29,7 +29,7 @@ func TestEveryStatusOfThePictureIsReachable(t *testing.T) {
 			}
 		}
 	}
-	for _, s := range statuses {
+	for _, s := range append([]Status{Unplaced}, statuses...) {
 		if !drawn[node(s)] {
 			t.Errorf("status %q is not in the picture:\n%s", s, Mermaid())
 		}
@@ -49,7 +49,10 @@ func TestMermaid(t *testing.T) {
 		"    placed --> authorizing: stock_reserved",
 		"    placed --> compensating: reservation_expired (to end expired), cancel (to end cancelled)",
 		"    compensating --> cancelled: stock_released, payment_voided",
+		"    refunding --> needs_attention: refund_failed",
+		"    needs_attention --> refunding: operator_cancel",
 		"    cancelled --> [*]",
+		"        placed, authorizing, confirmed, fulfilling",
 	} {
 		if !slices.Contains(lines, want) {
 			t.Errorf("the picture lacks %q:\n%s", want, Mermaid())
@@ -65,11 +68,22 @@ func TestNext(t *testing.T) {
 		want []Status
 	}{
 		{"a placed order", orderIn(Placed), []Status{Authorizing, Rejected, Compensating}},
-		{"an order that pays", orderIn(Authorizing), []Status{Confirmed, Compensating, PaymentFailed}},
-		{"an order being cancelled", orderIn(Compensating), []Status{Cancelled}},
-		{"an order being rejected", orderIn(Compensating, undoing(Rejected, true, true)), []Status{Rejected}},
-		{"a delivered order", orderIn(Delivered), []Status{}},
+		{"a placed order of which a part may do", orderIn(Placed, partial), []Status{Authorizing, AwaitingCustomer, Rejected, Compensating}},
+		{"an order that was asked about four times", orderIn(Placed, asked(4)), []Status{Authorizing, Rejected, Compensating, NeedsAttention}},
+		{"an order of which a part is there", orderIn(AwaitingCustomer), []Status{Authorizing, Compensating}},
+		{"an order that pays", orderIn(Authorizing), []Status{Confirmed, PaymentFailed, Compensating}},
+		{"an order that pays for the third time", orderIn(Authorizing, declined(2)), []Status{Confirmed, Compensating}},
+		{"an order that pays for what is packed", orderIn(Authorizing, boxed), []Status{Capturing, PaymentFailed, Compensating}},
+		{"an order being cancelled", orderIn(Compensating), []Status{Cancelled, NeedsAttention}},
+		{"an order being rejected", orderIn(Compensating, undoing(Rejected, true, true)), []Status{Rejected, NeedsAttention}},
+		{"a delivered order", orderIn(Delivered), []Status{Refunding, Completed}},
+		{"a delivered order with a return under way", orderIn(Delivered, returning), []Status{Refunding}},
+		{"an order that is refunded in part", orderIn(Refunding), []Status{Delivered, NeedsAttention}},
+		{"an order that is refunded as a whole", orderIn(Refunding, refundingAll), []Status{Refunded, NeedsAttention}},
+		{"what needs attention, not paid", stuck(Capturing), []Status{Capturing, Compensating}},
+		{"what needs attention, paid", stuck(Dispatching), []Status{Dispatching, Refunding}},
 		{"a cancelled order", orderIn(Cancelled), []Status{}},
+		{"a completed order", orderIn(Completed), []Status{}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

@@ -152,6 +152,30 @@ func (s *shop) must(status int, method, path, body string, headers ...string) re
 	return got
 }
 
+// refused is a request about an order that must be refused.
+type refused struct {
+	name, order, what, body string // POST /v1/orders/{order}/{what}
+	headers                 []string
+	status                  int
+	code, pointer           string // pointer "" = any
+}
+
+// refuses expects all of list.
+func (s *shop) refuses(t *testing.T, list []refused) {
+	t.Helper()
+	for _, tt := range list {
+		t.Run(tt.name, func(t *testing.T) {
+			got := s.do("POST", "/v1/orders/"+tt.order+"/"+tt.what, tt.body, tt.headers...)
+			if got.Code != tt.status || got.code() != tt.code {
+				t.Fatalf("got %d %s, want %d %s: %s", got.Code, got.code(), tt.status, tt.code, got.Body)
+			}
+			if tt.pointer != "" && (len(got.problem.Errors) == 0 || got.problem.Errors[0].Pointer != tt.pointer) {
+				t.Errorf("errors: got %v, want the first at %s", got.problem.Errors, tt.pointer)
+			}
+		})
+	}
+}
+
 const basket = `{"currency":"EUR","lines":[{"sku":"MUG-01","quantity":2},{"sku":"TEA-01","quantity":1}],` +
 	`"customer":{"name":"Ada Lovelace","email":"ada@example.com","address":"1 Main Street"},"payment_token":"tok_ok"}`
 
@@ -165,7 +189,10 @@ func (s *shop) place(key string) string {
 func (s *shop) row(id string) Order {
 	s.t.Helper()
 	var o lockedOrder
-	if err := s.db.Admin.Get(&o, `SELECT `+decidingColumns+`, `+lineList+` AS lines FROM orders.orders o WHERE o.id = $1`, id); err != nil {
+	err := s.db.Admin.Get(&o, `
+		SELECT `+decidingColumns+`, `+lineList+` AS lines, `+returnList+` AS returns, `+refundList+` AS refunds
+		  FROM orders.orders o WHERE o.id = $1`, id)
+	if err != nil {
 		s.t.Fatalf("read order %s: %v", id, err)
 	}
 	return o.Order
@@ -184,7 +211,8 @@ func (s *shop) wants(id string, status Status, kinds ...string) []messaging.Mess
 	return messages
 }
 
-// bring has the other services say what brings a placed order to status.
+// bring has the other services say, and the customer do, what brings a placed
+// order to status.
 func (s *shop) bring(id string, status Status) {
 	s.t.Helper()
 	way := map[Status]string{
@@ -197,10 +225,16 @@ func (s *shop) bring(id string, status Status) {
 		if o.Status == status {
 			break
 		}
-		if way[o.Status] == "" {
+		switch {
+		case o.Status == Fulfilling && status == Stopping:
+			s.must(http.StatusAccepted, "POST", "/v1/orders/"+id+"/cancel", "")
+		case o.Status == Shipped && status == Refunding:
+			s.deliver("done", says(contracts.KindShipmentLost, o).Body)
+		case way[o.Status] == "":
 			s.t.Fatalf("bring order %s to %s: no way from %s", id, status, o.Status)
+		default:
+			s.deliver("done", says(way[o.Status], o).Body)
 		}
-		s.deliver("done", says(way[o.Status], o).Body)
 	}
 	s.db.Published(s.t, service)
 }

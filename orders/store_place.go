@@ -85,12 +85,12 @@ func insertOrder(tx *messaging.Tx, o Order, e Entry, a answer) {
 		skus, names, quantities, prices, e.Trigger, a.Key, a.Fingerprint, a.Status, a.Body, o.AllowPartial)
 }
 
-// insertAnswer queues the answer to the caller's key about an order that there is.
-// The commit's error is keyTaken when the key has an answer already.
-func insertAnswer(tx *messaging.Tx, caller string, a answer) {
+// insertAnswer queues the answer to the caller's key, used for action on an order
+// that there is. The commit's error is keyTaken when the key has an answer already.
+func insertAnswer(tx *messaging.Tx, caller, action string, a answer) {
 	tx.Queue(`
-		INSERT INTO orders.idempotency_keys (caller, key, fingerprint, status, body, order_id, created_at)
-		VALUES ($1, $2, $3, $4, $5, $6, messaging.shop_now())`, caller, a.Key, a.Fingerprint, a.Status, a.Body, a.OrderID)
+		INSERT INTO orders.idempotency_keys (caller, key, fingerprint, status, body, order_id, created_at, action)
+		VALUES ($1, $2, $3, $4, $5, $6, messaging.shop_now(), $7)`, caller, a.Key, a.Fingerprint, a.Status, a.Body, a.OrderID, action)
 }
 
 // keyTaken reports whether err is that of insertOrder or insertAnswer: another

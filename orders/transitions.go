@@ -128,7 +128,7 @@ var steps = []Transition{
 		Reason: kept, Then: noteAnswer, Sends: []Send{orderExpired}},
 	{Row: 23, From: from(Compensating), On: on(contracts.KindStockReleased, contracts.KindPaymentVoided), When: firstAnswer, To: Compensating, Stays: true,
 		Then: noteAnswer},
-	{Row: 23, From: from(Compensating), On: on(contracts.KindPaymentVoidRefused), When: voidAwaited, To: NeedsAttention,
+	{Row: 23, From: from(Compensating), On: on(contracts.KindPaymentVoidRefused), If: voidAwaited, To: NeedsAttention,
 		Reason: because("void_refused"), Then: noteVoidRefused, Sends: []Send{orderNeedsAttention}},
 
 	// What was held or set aside although the order had ended is given back.

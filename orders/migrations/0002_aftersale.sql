@@ -93,6 +93,11 @@ CREATE TABLE orders.refunds (
     PRIMARY KEY (order_id, id)
 );
 
+-- What a key was used for: an order has one key that placed it, and one for each
+-- return and refund.
+ALTER TABLE orders.idempotency_keys
+    ADD COLUMN action text NOT NULL DEFAULT 'place' CHECK (action IN ('place', 'return', 'operator_refund'));
+
 -- What operators did, by the real clock. Rows are only ever added.
 CREATE TABLE orders.audit (
     id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -23,6 +23,7 @@ import (
 type Client struct {
 	Base     string // "http://127.0.0.1:8080"
 	Customer string // "" = the shop's default customer
+	Role     string // "operator" for what only operators may do; "" = a customer
 	http     *http.Client
 }
 
@@ -60,20 +61,67 @@ type Placement struct {
 	Lines        []Line   `json:"lines"`
 	Customer     Customer `json:"customer"`
 	PaymentToken string   `json:"payment_token"`
+	AllowPartial bool     `json:"allow_partial,omitempty"` // ask whether a part will do, rather than reject
 	Priority     string   `json:"priority,omitempty"`
 }
 
 // Order is an order as the shop shows it.
 type Order struct {
-	ID         string    `json:"id"`
-	Status     string    `json:"status"`
-	ReasonCode string    `json:"reason_code"`
-	TotalMinor int64     `json:"total_minor"`
-	Currency   string    `json:"currency"`
-	Version    int       `json:"version"`
-	CreatedAt  time.Time `json:"created_at"`
-	History    []Entry   `json:"history"`
-	Next       []string  `json:"next"`
+	ID            string      `json:"id"`
+	Status        string      `json:"status"`
+	ReasonCode    string      `json:"reason_code"`
+	TotalMinor    int64       `json:"total_minor"`
+	RefundedMinor int64       `json:"refunded_minor"`
+	Currency      string      `json:"currency"`
+	Version       int         `json:"version"`
+	CreatedAt     time.Time   `json:"created_at"`
+	Lines         []OrderLine `json:"lines"`
+	Action        *Action     `json:"action"`       // what is awaited of the customer
+	Resume        string      `json:"resume"`       // of needs_attention: where it is taken up again
+	ReturnUntil   *time.Time  `json:"return_until"` // of what was delivered
+	Returns       []Return    `json:"returns"`
+	Refunds       []Refund    `json:"refunds"`
+	History       []Entry     `json:"history"`
+	Next          []string    `json:"next"`
+
+	ReturnID string `json:"return_id"` // of Return's answer
+	RefundID string `json:"refund_id"` // of Refund's answer
+}
+
+// OrderLine is a line of an order: how many pieces came how far.
+type OrderLine struct {
+	SKU            string `json:"sku"`
+	Name           string `json:"name"`
+	Quantity       int    `json:"quantity"` // ordered
+	UnitPriceMinor int64  `json:"unit_price_minor"`
+	Reserved       int    `json:"reserved"`
+	Packed         int    `json:"packed"`
+	Returned       int    `json:"returned"`
+	Refunded       int    `json:"refunded"`
+}
+
+// Action is what the customer of an order is asked for.
+type Action struct {
+	Kind        string    `json:"kind"` // payment_method, stock_decision
+	Options     []string  `json:"options"`
+	DecideUntil time.Time `json:"decide_until"`
+	TotalMinor  int64     `json:"total_minor"`
+}
+
+// Return is goods that a customer sends back.
+type Return struct {
+	ID     string `json:"id"`
+	Status string `json:"status"` // expected, received, dropped
+	Lines  []Line `json:"lines"`
+}
+
+// Refund is money that goes back to a customer.
+type Refund struct {
+	ID          string `json:"id"`
+	Status      string `json:"status"` // open, succeeded, failed
+	ReasonCode  string `json:"reason_code"`
+	AmountMinor int64  `json:"amount_minor"`
+	Lines       []Line `json:"lines"`
 }
 
 // Entry is a transition of an order.
@@ -84,13 +132,16 @@ type Entry struct {
 	At         time.Time `json:"at"`
 }
 
-// Ended reports whether nothing more happens to the order by itself.
+// Ended reports whether nothing more happens to the order unless somebody wants
+// something of it.
 func (o Order) Ended() bool {
-	return slices.Contains([]string{"delivered", "cancelled", "rejected", "expired"}, o.Status)
+	return slices.Contains([]string{"delivered", "completed", "refunded", "cancelled", "rejected", "expired"}, o.Status)
 }
 
-// AtRest reports whether the order has ended or waits for its customer.
-func (o Order) AtRest() bool { return o.Ended() || o.Status == "payment_failed" }
+// AtRest reports whether the order has ended or waits for a person.
+func (o Order) AtRest() bool {
+	return o.Ended() || slices.Contains([]string{"awaiting_customer", "payment_failed", "needs_attention"}, o.Status)
+}
 
 // Reached returns when the order came to status, by its history.
 func (o Order) Reached(status string) (time.Time, bool) {
@@ -194,6 +245,36 @@ func (c *Client) Pay(ctx context.Context, id, token string) (Order, error) {
 	return o, err
 }
 
+// Decide says whether the part that is there will do: "accept" or "cancel".
+func (c *Client) Decide(ctx context.Context, id, decision string) (Order, error) {
+	var o Order
+	err := c.do(ctx, http.MethodPost, "/v1/orders/"+id+"/decision", map[string]string{"decision": decision}, &o)
+	return o, err
+}
+
+// Return announces, under key once, that lines of an order are sent back.
+func (c *Client) Return(ctx context.Context, id string, lines []Line, key string) (Order, error) {
+	var o Order
+	err := c.do(ctx, http.MethodPost, "/v1/orders/"+id+"/returns", map[string]any{"lines": lines}, &o, "Idempotency-Key", key)
+	return o, err
+}
+
+// Refund pays back, under key once, lines of an order that are not sent back. It
+// is an operator's.
+func (c *Client) Refund(ctx context.Context, id string, lines []Line, reason, key string) (Order, error) {
+	var o Order
+	err := c.do(ctx, http.MethodPost, "/v1/orders/"+id+"/refunds", map[string]any{"lines": lines, "reason": reason}, &o, "Idempotency-Key", key)
+	return o, err
+}
+
+// Resolve decides how an order that needs attention goes on: action is "retry" or
+// "cancel". It is an operator's.
+func (c *Client) Resolve(ctx context.Context, id, action, reason string) (Order, error) {
+	var o Order
+	err := c.do(ctx, http.MethodPost, "/v1/orders/"+id+"/resolution", map[string]string{"action": action, "reason": reason}, &o)
+	return o, err
+}
+
 // Products lists what the shop sells.
 func (c *Client) Products(ctx context.Context) ([]Product, error) {
 	var list struct {
@@ -257,6 +338,9 @@ func (c *Client) do(ctx context.Context, method, path string, body, into any, he
 	}
 	if c.Customer != "" {
 		req.Header.Set("X-Customer-Id", c.Customer)
+	}
+	if c.Role != "" {
+		req.Header.Set("X-Role", c.Role)
 	}
 	for i := 0; i+1 < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])

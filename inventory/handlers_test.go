@@ -1,6 +1,7 @@
 package inventory
 
 import (
+	"encoding/json"
 	"slices"
 	"testing"
 
@@ -196,6 +197,42 @@ func TestHotProduct(t *testing.T) {
 	}
 	if deadlocks > 0 {
 		t.Errorf("%d deadlocks, want none: rows were not locked in order", deadlocks)
+	}
+}
+
+// Every SKU whose stock a batch may change is locked before, and no other.
+func TestBatchLocksWhatItMayMove(t *testing.T) {
+	t.Parallel()
+	fresh, held, picking, packed, shipped := newOrder(), newOrder(), newOrder(), newOrder(), newOrder()
+	found := map[string]Reservation{
+		held.reservation:    {Status: Held, Lines: []Line{{SKU: "H-2", Quantity: 1}, {SKU: "H-1", Quantity: 1}}},
+		picking.reservation: {Status: Picking, Lines: []Line{{SKU: "P-1", Quantity: 1}}},
+		packed.reservation:  {Status: Packed, Lines: []Line{{SKU: "Q-1", Quantity: 1}}},
+		shipped.reservation: {Status: Shipped, Lines: []Line{{SKU: "S-1", Quantity: 1}}},
+	}
+	tests := []struct {
+		name string
+		m    messaging.Body
+		want []string
+	}{
+		{"a new reservation", fresh.reserve("B-1", 1, "A-1", 1, "no SKU", 1), []string{"A-1", "B-1"}},
+		{"a repeated one", held.reserve("H-1", 1), nil},
+		{"a release", held.release(), []string{"H-1", "H-2"}},
+		{"a release of what is packed", packed.release(), []string{"Q-1"}},
+		{"a release too late", shipped.release(), nil},
+		{"a stop", picking.stop(), []string{"P-1"}},
+		{"a stop of nothing", fresh.stop(), nil},
+		{"a start", held.fulfil(), nil},
+		{"a return", shipped.sendBack(tid, "S-1", 1), nil},
+	}
+	for _, tt := range tests {
+		payload, err := json.Marshal(tt.m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := wantsOf([]messaging.Message{{Kind: tt.m.Kind(), Payload: payload}}).skus(found); !slices.Equal(got, tt.want) {
+			t.Errorf("%s: locks %v, want %v", tt.name, got, tt.want)
+		}
 	}
 }
 

@@ -4,9 +4,13 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/caarlos0/env/v11"
 
 	"example.com/orderflow/messaging/contracts"
 	"example.com/orderflow/messaging/httpapi"
@@ -188,5 +192,22 @@ func TestConfigurationIsChecked(t *testing.T) {
 		if _, err := New(cfg, nil, nil, messagingtest.Log(t)); err == nil {
 			t.Errorf("configuration %+v is taken", cfg)
 		}
+	}
+}
+
+func TestConfigurationIsReadFromTheEnvironment(t *testing.T) {
+	t.Parallel()
+	cfg, err := env.ParseAsWithOptions[Config](env.Options{Environment: map[string]string{
+		"INVENTORY_SHORT": "MUG-02=1,POT-01=20", "INVENTORY_LOSES": "SET-01,BOWL-01", "INVENTORY_RETURN_DELAY": "2s",
+	}})
+	if err != nil {
+		t.Fatalf("read: %v", err)
+	}
+	want := Config{
+		Warehouse: "auto", PickDelay: 300 * time.Millisecond, DispatchDelay: 200 * time.Millisecond, DeliveryDelay: 500 * time.Millisecond, ReturnDelay: 2 * time.Second,
+		Short: map[string]int{"MUG-02": 1, "POT-01": 20}, Loses: []string{"SET-01", "BOWL-01"}, Seed: true,
+	}
+	if !reflect.DeepEqual(cfg, want) {
+		t.Errorf("read %+v, want %+v", cfg, want)
 	}
 }

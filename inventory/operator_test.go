@@ -122,6 +122,13 @@ func TestAuditAndLedgerAreOnlyAddedTo(t *testing.T) {
 	if _, err := f.Admin.Exec(`INSERT INTO inventory.stock_moves (sku, what, available, at) VALUES ('A-1', 'reserved', -1, now())`); err == nil {
 		t.Error("a move that doesn't add up is taken")
 	}
+	f.handled(t, "done", newOrder().reserve("A-1", 1))
+	_, err := f.Admin.Exec(`
+		INSERT INTO inventory.stock_moves (sku, what, cause_id, order_id, available, reserved, at)
+		SELECT sku, what, cause_id, order_id, available, reserved, at FROM inventory.stock_moves WHERE what = 'reserved'`)
+	if err == nil {
+		t.Error("a move is taken twice for the same reason")
+	}
 }
 
 func TestBadPackingsChangeNothing(t *testing.T) {

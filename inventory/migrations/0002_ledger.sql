@@ -58,7 +58,8 @@ CREATE TABLE inventory.stock_moves (
     at          timestamptz NOT NULL,
     CONSTRAINT moves_add_up CHECK (initial + restocked = available + reserved + sold + written_off)
 );
-CREATE INDEX stock_moves_by_order ON inventory.stock_moves (order_id, id) WHERE order_id IS NOT NULL;
+-- The second line behind the code: nothing moves twice for the same reason.
+CREATE UNIQUE INDEX stock_moves_by_order ON inventory.stock_moves (order_id, cause_id, sku, what) WHERE order_id IS NOT NULL;
 CREATE INDEX stock_moves_by_sku ON inventory.stock_moves (sku, id);
 
 INSERT INTO inventory.stock_moves (sku, what, initial, restocked, available, reserved, sold, written_off, at)

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"time"
 
 	"example.com/orderflow/messaging"
 	"example.com/orderflow/messaging/contracts"
@@ -15,53 +13,36 @@ import (
 // of it. An attempt that has its answer is told again; one that a void overtook
 // is declined, after what may be left of it at the provider was undone.
 func (s *Service) authorizePayment(ctx context.Context, c contracts.AuthorizePayment) (messaging.Record, error) {
-	var todo step
-	var a Attempt
-	err := s.bus.InTx(ctx, func(ctx context.Context, tx *messaging.Tx) error {
-		p, err := s.store.openPayment(ctx, tx, c)
-		if err != nil {
-			return err
-		}
-		if todo, a, err = p.authorize(c); err != nil {
-			return err
-		}
-		switch todo {
-		case ask:
-			s.store.insertAttempt(tx, a)
-			return nil
-		case undo:
-			s.store.insertCalls(tx, OpVoid, a)
-			return nil
-		}
-		return nil
-	})
+	p, a, todo, err := s.beginAuthorization(ctx, c)
 	if err != nil {
 		return nil, fmt.Errorf("attempt %d of payment %s: %w", c.Attempt, c.PaymentID, err)
 	}
+	calls, cancel := context.WithTimeout(ctx, callsLimit)
+	defer cancel()
 	switch todo {
 	case tell:
 		return func(_ context.Context, tx *messaging.Tx) error {
 			return tx.Publish(a.authorizationEvent(c))
 		}, nil
 	case undo:
-		found, err := s.undo(ctx, a)
+		found, refused, err := s.undo(calls, p, a)
 		if err != nil {
 			return nil, err
 		}
 		return func(ctx context.Context, tx *messaging.Tx) error {
-			a, err := s.recordUndone(ctx, tx, a, found)
+			a, err := s.recordUndone(ctx, tx, a, found, refused)
 			if err != nil {
 				return err
 			}
 			return tx.Publish(a.authorizationEvent(c))
 		}, nil
 	}
-	got, err := s.gateway.Authorize(ctx, AuthorizeRequest{
-		Key: Key(c.PaymentID, c.Attempt, OpAuthorize), Reference: c.OrderID,
-		AmountMinor: a.AmountMinor, Currency: c.Currency, MethodToken: a.MethodToken,
-	})
+	got, err := s.authorize(calls, p, a, todo)
+	if errors.Is(err, errSpent) {
+		return nil, s.useNextKey(ctx, a, OpAuthorize, err)
+	}
 	if err != nil {
-		return nil, again(err)
+		return nil, err
 	}
 	return func(ctx context.Context, tx *messaging.Tx) error {
 		a, err := s.store.lockAttempt(ctx, tx, c.PaymentID, c.Attempt)
@@ -73,143 +54,265 @@ func (s *Service) authorizePayment(ctx context.Context, c contracts.AuthorizePay
 			return fmt.Errorf("attempt %d of payment %s: %w", c.Attempt, c.PaymentID, err)
 		}
 		if changed {
-			s.store.saveAnswer(tx, a, OpAuthorize, string(got.Status))
+			s.store.saveAnswer(tx, a, got)
 		}
 		return tx.Publish(a.authorizationEvent(c))
 	}, nil
 }
 
-// capturePayment takes the money that the attempt set aside, once, and tells so.
-// It is refused as hopeless unless the attempt is authorized.
+// beginAuthorization decides about c and commits the intent. For a payment that
+// nobody has heard of, as nearly all are, that is one statement by itself.
+func (s *Service) beginAuthorization(ctx context.Context, c contracts.AuthorizePayment) (p Payment, a Attempt, todo step, err error) {
+	p = Payment{ID: c.PaymentID, OrderID: c.OrderID, CustomerID: c.CustomerID, Currency: c.Currency}
+	if todo, a, err = p.authorize(c); err != nil {
+		return p, a, todo, err
+	}
+	if a.AskedAt, err = s.store.insertFirstAttempt(ctx, p, a); err != nil || !a.AskedAt.IsZero() {
+		return p, a, todo, err
+	}
+	err = s.bus.InTx(ctx, func(ctx context.Context, tx *messaging.Tx) error {
+		if p, err = s.store.openPayment(ctx, tx, c); err != nil {
+			return err
+		}
+		if todo, a, err = p.authorize(c); err != nil {
+			return err
+		}
+		switch todo {
+		case ask, find: // found missing it is asked for, perhaps under another key than at first
+			s.store.insertAttempt(tx, a)
+		case undo:
+			s.store.insertVoids(tx, a)
+		}
+		return nil
+	})
+	return p, a, todo, err
+}
+
+// capturePayment takes the money that the attempt set aside, once, and tells so; or
+// tells that the provider will not have it, when the authorization is closed.
 func (s *Service) capturePayment(ctx context.Context, c contracts.CapturePayment) (messaging.Record, error) {
 	var todo step
+	var p Payment
 	var a Attempt
-	err := s.bus.InTx(ctx, func(ctx context.Context, tx *messaging.Tx) error {
-		p, err := s.store.lockPayment(ctx, tx, c.PaymentID)
-		if err != nil {
+	err := s.bus.InTx(ctx, func(ctx context.Context, tx *messaging.Tx) (err error) {
+		if p, err = s.store.lockPayment(ctx, tx, c.PaymentID); err != nil {
 			return err
 		}
-		if todo, a, err = p.capture(c); err != nil || todo == tell {
+		if todo, a, err = p.capture(c); err != nil {
 			return err
 		}
-		s.store.beginCapture(tx, a, c.AmountMinor)
+		switch todo {
+		case ask, find:
+			s.store.beginCapture(tx, a, c.AmountMinor)
+		case undo:
+			s.store.insertVoids(tx, a)
+		}
 		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("capture %s: %w", c.CaptureID, err)
 	}
-	if todo == tell {
+	calls, cancel := context.WithTimeout(ctx, callsLimit)
+	defer cancel()
+	switch todo {
+	case tell:
 		return func(_ context.Context, tx *messaging.Tx) error {
 			return tx.Publish(a.captureEvent(c))
 		}, nil
+	case undo:
+		found, refused, err := s.undo(calls, p, a)
+		if err != nil {
+			return nil, err
+		}
+		return func(ctx context.Context, tx *messaging.Tx) error {
+			a, err := s.recordUndone(ctx, tx, a, found, refused)
+			if err != nil {
+				return err
+			}
+			if a.Status == Authorized {
+				return hopeless("capture %s: attempt %d of payment %s is to be voided, which the provider refuses", c.CaptureID, c.Attempt, c.PaymentID)
+			}
+			return tx.Publish(a.captureEvent(c))
+		}, nil
 	}
-	if _, err := s.gateway.Capture(ctx, CaptureRequest{
-		Key: Key(c.PaymentID, c.Attempt, OpCapture), Ref: a.ProviderRef, AmountMinor: c.AmountMinor,
-	}); err != nil {
-		return nil, again(err)
+	got, refused, err := s.capture(calls, p, a, c.AmountMinor, todo)
+	if err != nil {
+		return nil, err
 	}
 	return func(ctx context.Context, tx *messaging.Tx) error {
 		a, err := s.store.lockAttempt(ctx, tx, c.PaymentID, c.Attempt)
 		if err != nil {
 			return err
 		}
-		a, changed, err := a.captured(c.AmountMinor)
+		a, changed, err := a.captureAnswered(got, refused)
 		if err != nil {
 			return err
 		}
 		if changed {
-			s.store.saveAnswer(tx, a, OpCapture, string(Taken))
+			s.store.saveCapture(tx, a, got)
 		}
 		return tx.Publish(a.captureEvent(c))
 	}, nil
 }
 
 // voidPayment sees to it that nothing is set aside for the attempt and those
-// before it, nor ever will be, and tells so.
+// before it, nor ever will be, and tells so; or tells why the provider keeps it.
 func (s *Service) voidPayment(ctx context.Context, c contracts.VoidPayment) (messaging.Record, error) {
+	var p Payment
 	var open []Attempt
-	err := s.bus.InTx(ctx, func(ctx context.Context, tx *messaging.Tx) error {
-		p, err := s.store.closePayment(ctx, tx, c)
-		if err != nil {
+	var kept string
+	err := s.bus.InTx(ctx, func(ctx context.Context, tx *messaging.Tx) (err error) {
+		if p, err = s.store.closePayment(ctx, tx, c); err != nil {
 			return err
 		}
-		if open, err = p.void(c); err != nil {
+		if open, kept, err = p.void(c); err != nil {
 			return err
 		}
-		s.store.insertCalls(tx, OpVoid, open...)
+		s.store.insertVoids(tx, open...)
 		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("void attempt %d of payment %s: %w", c.Attempt, c.PaymentID, err)
 	}
+	calls, cancel := context.WithTimeout(ctx, callsLimit)
+	defer cancel()
 	found := make([]Authorization, len(open))
+	refused := make([]string, len(open))
 	for i, a := range open {
-		if found[i], err = s.undo(ctx, a); err != nil {
+		if found[i], refused[i], err = s.undo(calls, p, a); err != nil {
 			return nil, err
 		}
 	}
 	return func(ctx context.Context, tx *messaging.Tx) error {
 		for i, a := range open {
-			if _, err := s.recordUndone(ctx, tx, a, found[i]); err != nil {
+			a, err := s.recordUndone(ctx, tx, a, found[i], refused[i])
+			if err != nil {
 				return err
 			}
+			if why := a.left(refused[i]); why != "" && kept != contracts.ReasonCaptured {
+				kept = why
+			}
 		}
-		return tx.Publish(contracts.PaymentVoided(c)) // it says of what, as the command did
+		return tx.Publish(voidEvent(c, kept))
 	}, nil
-}
-
-// undo leaves nothing set aside for a at the provider and returns what is there
-// then: an authorization that is Closed or was Refused, or Missing. An attempt
-// whose authorization was never answered is looked up first.
-func (s *Service) undo(ctx context.Context, a Attempt) (Authorization, error) {
-	there := Authorization{Ref: a.ProviderRef, Status: Approved}
-	if there.Ref == "" {
-		var err error
-		if there, err = s.gateway.FindAuthorization(ctx, AuthorizationQuery{Key: Key(a.PaymentID, a.Number, OpAuthorize)}); err != nil {
-			return there, again(err)
-		}
-	}
-	switch there.Status {
-	case Approved:
-		if _, err := s.gateway.Void(ctx, VoidRequest{Key: Key(a.PaymentID, a.Number, OpVoid), Ref: there.Ref}); err != nil {
-			return there, again(err)
-		}
-		there.Status = Closed
-	case Taken:
-		return there, hopeless("attempt %d of payment %s can't be voided: it is captured at the provider", a.Number, a.PaymentID)
-	}
-	return there, nil
 }
 
 // recordUndone writes what undo found of an attempt and returns the attempt as
 // it is then.
-func (s *Service) recordUndone(ctx context.Context, tx *messaging.Tx, a Attempt, found Authorization) (Attempt, error) {
+func (s *Service) recordUndone(ctx context.Context, tx *messaging.Tx, a Attempt, found Authorization, refused string) (Attempt, error) {
+	try := a.VoidTry
 	a, err := s.store.lockAttempt(ctx, tx, a.PaymentID, a.Number)
 	if err != nil {
 		return a, err
 	}
-	a, changed, err := a.undone(found)
+	if found.Status == Approved && a.VoidTry != try {
+		return a, nil // this refusal is on record
+	}
+	key := a.key(OpVoid)
+	a, changed, err := a.undone(found, refused)
 	if err != nil {
 		return a, fmt.Errorf("void attempt %d of payment %s: %w", a.Number, a.PaymentID, err)
 	}
-	if !changed {
-		return a, nil
+	if changed {
+		s.store.saveUndone(tx, a, key, found)
 	}
-	s.store.saveUndone(tx, a, found)
 	return a, nil
 }
 
-// again says when a command whose call ended in err is tried again: not at all
-// when the provider refused it.
-func again(err error) error {
-	var refused *RefusedError
-	if errors.As(err, &refused) {
-		return messaging.Permanent(err)
+// refundPayment gives back money that was captured, once for each refund, and tells
+// so; or tells why the provider, or what is left of the capture, doesn't allow it.
+func (s *Service) refundPayment(ctx context.Context, c contracts.RefundPayment) (messaging.Record, error) {
+	var todo step
+	var p Payment
+	var r Repayment
+	err := s.bus.InTx(ctx, func(ctx context.Context, tx *messaging.Tx) (err error) {
+		if p, err = s.store.lockPayment(ctx, tx, c.PaymentID); err != nil {
+			return err
+		}
+		if p.Repayments, err = s.store.readRepayments(ctx, tx, c); err != nil {
+			return err
+		}
+		if todo, r, err = p.refund(c); err != nil || todo == tell {
+			return err
+		}
+		s.store.beginRefund(tx, r)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("refund %s: %w", c.RefundID, err)
 	}
-	wait := 500*time.Millisecond + rand.N(500*time.Millisecond)
-	var away *AwayError
-	if errors.As(err, &away) {
-		wait = max(wait, away.RetryAfter)
+	if todo == tell {
+		return func(_ context.Context, tx *messaging.Tx) error {
+			return tx.Publish(r.event(c))
+		}, nil
 	}
-	return messaging.Later(wait, err)
+	calls, cancel := context.WithTimeout(ctx, callsLimit)
+	defer cancel()
+	a, _ := p.Attempt(r.Attempt)
+	got, err := s.refund(calls, p, r, a, todo)
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context, tx *messaging.Tx) error {
+		key := r.key()
+		r, err := s.store.lockRepayment(ctx, tx, c)
+		if err != nil {
+			return err
+		}
+		r, changed := r.answered(key, got)
+		if changed {
+			s.store.saveRefund(tx, r, got)
+		}
+		if r.Status != Succeeded && r.Status != Failed {
+			return errMeanwhile // it is being tried under another key
+		}
+		return tx.Publish(r.event(c))
+	}, nil
+}
+
+// lookUpPayment asks the provider how an attempt stands, because a webhook of its
+// said that something happened, and records what it finds. What is final is left
+// alone, as is what a void is about to end.
+func (s *Service) lookUpPayment(ctx context.Context, c contracts.LookUpPayment) (messaging.Record, error) {
+	var p Payment
+	err := s.bus.InTx(ctx, func(ctx context.Context, tx *messaging.Tx) (err error) {
+		p, err = s.store.lockPayment(ctx, tx, c.PaymentID)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look up attempt %d of payment %s: %w", c.Attempt, c.PaymentID, err)
+	}
+	a, begun := p.Attempt(c.Attempt)
+	if !begun || !a.unanswered() && a.Status != Authorized || c.Attempt <= p.VoidedThrough {
+		return func(_ context.Context, tx *messaging.Tx) error {
+			tx.Ignore("nothing about the attempt is open")
+			return nil
+		}, nil
+	}
+	got, err := s.gateway.FindAuthorization(ctx, a.query(p))
+	if err != nil {
+		return nil, again(err)
+	}
+	return func(ctx context.Context, tx *messaging.Tx) error {
+		before, err := s.store.lockAttempt(ctx, tx, c.PaymentID, c.Attempt)
+		if err != nil {
+			return err
+		}
+		a, changed, err := before.lookedUp(got)
+		if err != nil {
+			return fmt.Errorf("look up attempt %d of payment %s: %w", c.Attempt, c.PaymentID, err)
+		}
+		if !changed {
+			tx.Ignore("the provider says what is on record")
+			return nil
+		}
+		if !before.unanswered() {
+			s.store.saveUndone(tx, a, "", got)
+			return nil // the command that is waiting for it tells
+		}
+		s.store.saveAnswer(tx, a, got)
+		return tx.Publish(a.authorizationEvent(contracts.AuthorizePayment{
+			PaymentID: c.PaymentID, Attempt: c.Attempt, OrderID: c.OrderID, Currency: p.Currency,
+		}))
+	}, nil
 }

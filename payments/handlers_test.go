@@ -28,7 +28,7 @@ func newShop(t *testing.T) *shop {
 	db := messagingtest.NewDB(t, Spec())
 	bus := db.NewBus(t, Spec())
 	p := newProvider()
-	return &shop{t, db, newService(p, db.Service("payments"), bus, messagingtest.Log(t)), p}
+	return &shop{t, db, newService(Config{}, p, db.Service("payments"), bus, messagingtest.Log(t)), p}
 }
 
 // running is a shop whose bus runs.
@@ -65,6 +65,14 @@ func (s *shop) wantPublished(want ...messaging.Body) {
 			got = append(got, messagingtest.As[contracts.PaymentCaptured](s.t, m))
 		case contracts.KindPaymentVoided:
 			got = append(got, messagingtest.As[contracts.PaymentVoided](s.t, m))
+		case contracts.KindCaptureFailed:
+			got = append(got, messagingtest.As[contracts.CaptureFailed](s.t, m))
+		case contracts.KindPaymentVoidRefused:
+			got = append(got, messagingtest.As[contracts.PaymentVoidRefused](s.t, m))
+		case contracts.KindRefundSucceeded:
+			got = append(got, messagingtest.As[contracts.RefundSucceeded](s.t, m))
+		case contracts.KindRefundFailed:
+			got = append(got, messagingtest.As[contracts.RefundFailed](s.t, m))
 		}
 	}
 	if fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", want) {
@@ -124,6 +132,14 @@ func voided(n int) messaging.Body {
 	return contracts.PaymentVoided{PaymentID: paymentID, Attempt: n, OrderID: orderID}
 }
 
+func voidRefused(n int, reason string) messaging.Body {
+	return contracts.PaymentVoidRefused{PaymentID: paymentID, Attempt: n, OrderID: orderID, ReasonCode: reason}
+}
+
+func captureFailed(n int, reason string) messaging.Body {
+	return contracts.CaptureFailed{PaymentID: paymentID, Attempt: n, CaptureID: captureID, OrderID: orderID, ReasonCode: reason}
+}
+
 func withToken(n int, token string) contracts.AuthorizePayment {
 	c := authorizing(n)
 	c.MethodToken = token
@@ -140,7 +156,7 @@ func TestAuthorizedAndCapturedOnce(t *testing.T) {
 		s.wantDelivered(capturing(1), "done", captured(1))
 	}
 	s.wantDelivered(authorizing(1), "done", authorized(1))
-	s.wantDelivered(voiding(1), "dead")
+	s.wantDelivered(voiding(1), "done", voidRefused(1, contracts.ReasonCaptured))
 	s.wantRows("1 captured", "1 authorize approved, 1 capture taken")
 	s.wantCalls("authorize 1, capture 1")
 }
@@ -154,7 +170,7 @@ func TestDeclinedThenAnotherMethod(t *testing.T) {
 	s.wantDelivered(authorizing(2), "done", authorized(2))
 	s.wantDelivered(voiding(2), "done", voided(2))
 	s.wantRows("1 declined card_declined, 2 voided", "1 authorize refused, 2 authorize approved, 2 void closed")
-	s.wantCalls("authorize 1, authorize 2, void 2")
+	s.wantCalls("authorize 1, authorize 2, lookup 2, void 2")
 }
 
 func TestVoidBeforeAuthorizeRefusesIt(t *testing.T) {
@@ -178,17 +194,17 @@ func TestVoidAfterAuthorizeGivesTheMoneyBackOnce(t *testing.T) {
 		s.wantDelivered(voiding(1), "done", voided(1))
 	}
 	s.wantDelivered(authorizing(1), "done", declined(1, "voided"))
-	s.wantDelivered(capturing(1), "dead")
+	s.wantDelivered(capturing(1), "done", captureFailed(1, ReasonVoided))
 	s.wantRows("1 voided", "1 authorize approved, 1 void closed")
-	s.wantCalls("authorize 1, void 1")
+	s.wantCalls("authorize 1, lookup 1, void 1")
 }
 
-func TestCaptureOfWhatIsNotThereIsDead(t *testing.T) {
+func TestCaptureOfWhatIsNotThere(t *testing.T) {
 	t.Parallel()
 	s := running(t)
 	s.wantDelivered(capturing(1), "dead")
 	s.wantDelivered(withToken(1, "tok_declined"), "done", declined(1, "card_declined"))
-	s.wantDelivered(capturing(1), "dead")
+	s.wantDelivered(capturing(1), "done", captureFailed(1, "card_declined"))
 	s.wantCalls("authorize 1")
 }
 
@@ -200,10 +216,10 @@ func TestProviderErrorsAreTriedAgainUnderTheSameKey(t *testing.T) {
 		after bool
 		calls string
 	}{
-		{"authorize fails before the effect", OpAuthorize, false, "authorize 1, authorize 1, capture 1"},
-		{"authorize fails after the effect", OpAuthorize, true, "authorize 1, authorize 1, capture 1"},
-		{"capture fails before the effect", OpCapture, false, "authorize 1, capture 1, capture 1"},
-		{"capture fails after the effect", OpCapture, true, "authorize 1, capture 1, capture 1"},
+		{"authorize fails before the effect", OpAuthorize, false, "authorize 1, lookup 1, lookup 1, authorize 1, capture 1"},
+		{"authorize fails after the effect", OpAuthorize, true, "authorize 1, lookup 1, capture 1"},
+		{"capture fails before the effect", OpCapture, false, "authorize 1, capture 1, lookup 1, lookup 1, capture 1"},
+		{"capture fails after the effect", OpCapture, true, "authorize 1, capture 1, lookup 1"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
@@ -229,6 +245,9 @@ func TestIntentIsCommittedBeforeTheCall(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	s.provider.before = func(op Operation, key string) error {
+		if op == opLookup {
+			return nil
+		}
 		var found bool
 		err := s.db.Admin.Get(&found, `SELECT answered_at IS NULL FROM payments.provider_calls WHERE key = $1`, key)
 		if err != nil || !found {

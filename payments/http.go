@@ -10,6 +10,9 @@ import (
 // Routes adds the service's routes to mux.
 func (s *Service) Routes(mux *httpapi.Mux) {
 	mux.Handle("GET /v1/payments", s.showPayments)
+	mux.Handle("GET /v1/payments/breaks", s.showBreaks)
+	mux.Handle("POST /v1/payments/reconciliations", s.startReconciliation)
+	mux.Handle("POST /v1/provider-webhooks", s.receiveWebhook)
 }
 
 // paymentDoc is a payment as callers see it.
@@ -19,8 +22,20 @@ type paymentDoc struct {
 	Status        Status       `json:"status"`
 	AmountMinor   int64        `json:"amount_minor"` // of the last attempt
 	CapturedMinor int64        `json:"captured_minor"`
+	RefundedMinor int64        `json:"refunded_minor"`
 	Currency      string       `json:"currency"`
 	Attempts      []attemptDoc `json:"attempts"`
+	Refunds       []refundDoc  `json:"refunds,omitempty"`
+}
+
+// refundDoc is money that goes back.
+type refundDoc struct {
+	ID          string          `json:"id"`
+	Status      RepaymentStatus `json:"status"`
+	AmountMinor int64           `json:"amount_minor"`
+	Reason      string          `json:"reason"`
+	ReasonCode  string          `json:"reason_code,omitempty"` // why it failed
+	At          time.Time       `json:"at"`
 }
 
 // attemptDoc is one method that was tried; which one it was is not told.
@@ -60,8 +75,12 @@ func (p Payment) doc() paymentDoc {
 	for i, a := range p.Attempts {
 		attempts[i] = attemptDoc{Attempt: a.Number, Status: a.Status, ReasonCode: a.ReasonCode, At: a.At.UTC()}
 	}
+	refunds := make([]refundDoc, len(p.Repayments))
+	for i, r := range p.Repayments {
+		refunds[i] = refundDoc{r.ID, r.Status, r.AmountMinor, r.Reason, r.ReasonCode, r.At.UTC()}
+	}
 	return paymentDoc{
-		ID: p.ID, OrderID: p.OrderID, Status: p.Status(), AmountMinor: p.AmountMinor(),
-		CapturedMinor: p.CapturedMinor(), Currency: p.Currency, Attempts: attempts,
+		ID: p.ID, OrderID: p.OrderID, Status: p.Status(), AmountMinor: p.AmountMinor(), CapturedMinor: p.CapturedMinor(),
+		RefundedMinor: p.RefundedMinor(), Currency: p.Currency, Attempts: attempts, Refunds: refunds,
 	}
 }

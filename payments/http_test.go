@@ -19,7 +19,7 @@ func TestShowPayments(t *testing.T) {
 	mux := httpapi.NewMux(messagingtest.Log(t))
 	s.service.Routes(mux)
 	const all = `{"payments":[{"id":"` + paymentID + `","order_id":"` + orderID + `","status":"captured","amount_minor":1250,` +
-		`"captured_minor":1000,"currency":"EUR","attempts":[{"attempt":1,"status":"declined","reason_code":"card_declined","at":"T"},` +
+		`"captured_minor":1000,"refunded_minor":0,"currency":"EUR","attempts":[{"attempt":1,"status":"declined","reason_code":"card_declined","at":"T"},` +
 		`{"attempt":2,"status":"captured","at":"T"}]}]}`
 	for _, tc := range []struct {
 		name, query, customer string

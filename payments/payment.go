@@ -12,17 +12,29 @@ import (
 // Status is where an attempt to pay stands.
 type Status string
 
-// The states of an attempt. Declined, Captured and Voided are final.
+// The states of an attempt. All but Authorizing, Unknown and Authorized are final.
 const (
-	Authorizing Status = "authorizing" // the provider is being asked, or was and didn't answer
-	Authorized  Status = "authorized"  // the amount is set aside
-	Declined    Status = "declined"
-	Captured    Status = "captured" // the money is ours
-	Voided      Status = "voided"   // nothing is set aside any more, or ever was
+	Authorizing  Status = "authorizing" // the provider is being asked
+	Unknown      Status = "unknown"     // it was asked, and what came of it isn't known yet
+	Authorized   Status = "authorized"  // the amount is set aside
+	Declined     Status = "declined"
+	Captured     Status = "captured" // the money is ours, but for what is refunded
+	Voided       Status = "voided"   // nothing is set aside any more, or ever was
+	Expired      Status = "expired"  // it was set aside until the provider let it go
+	Uncapturable Status = "closed"   // it was set aside and could not be captured
 )
 
-// ReasonVoided is the reason code of an attempt that a void overtook.
-const ReasonVoided = "voided"
+// Statuses of a payment that no attempt has.
+const (
+	PartlyRefunded Status = "partly_refunded"
+	WhollyRefunded Status = "refunded"
+)
+
+// Reason codes of ours; all others are the provider's.
+const (
+	ReasonVoided  = "voided"                // a void overtook it
+	ReasonExpired = "authorization_expired" // so does the provider call it
+)
 
 // Payment is the money side of one order.
 type Payment struct {
@@ -32,8 +44,10 @@ type Payment struct {
 	Currency   string `db:"currency"`    // likewise
 	// VoidedThrough is the highest attempt that was to be voided; neither it nor
 	// one below may be authorized any more. 0 = none.
-	VoidedThrough int       `db:"voided_through"`
-	Attempts      []Attempt `db:"-"` // in the order tried
+	VoidedThrough int         `db:"voided_through"`
+	Attempts      []Attempt   `db:"-"`       // in the order tried
+	Repayments    []Repayment `db:"-"`       // in no order; read for refunds only
+	ReadAt        time.Time   `db:"read_at"` // real time; of a payment that is locked
 }
 
 // Attempt is one method that was tried for a payment.
@@ -44,10 +58,14 @@ type Attempt struct {
 	AmountMinor   int64     `db:"amount_minor"`
 	MethodToken   string    `db:"method_token"` // never logged
 	ProviderRef   string    `db:"provider_ref"` // of the authorization; "" until the provider named it
-	ReasonCode    string    `db:"reason_code"`  // why declined
+	ReasonCode    string    `db:"reason_code"`  // why Declined, Expired or closed
 	CaptureID     string    `db:"capture_id"`   // UUID; set when the capture is begun
 	CapturedMinor int64     `db:"captured_minor"`
-	At            time.Time `db:"at"` // of the last change of status, shop's time
+	AuthorizeTry  int       `db:"authorize_try"` // whose key is in use, from 1
+	CaptureTry    int       `db:"capture_try"`
+	VoidTry       int       `db:"void_try"`
+	AskedAt       time.Time `db:"asked_at"` // not before that was the provider asked to authorize it, real time
+	At            time.Time `db:"at"`       // of the last change of status, shop's time
 }
 
 // Operation is what the provider is asked to do.
@@ -58,12 +76,22 @@ const (
 	OpAuthorize Operation = "authorize"
 	OpCapture   Operation = "capture"
 	OpVoid      Operation = "void"
+	OpRefund    Operation = "refund"
 )
 
 // Key is the Idempotency-Key of an operation at the provider: the same whenever
-// the same is attempted.
-func Key(paymentID string, attempt int, op Operation) string {
-	return fmt.Sprintf("%s:%d:%s", paymentID, attempt, op)
+// the same is attempted. Try, from 1, counts the keys of the operation: the next one
+// is only used once what came of the one before is known, and is nothing.
+func Key(paymentID string, attempt int, op Operation, try int) string {
+	if try <= 1 {
+		return fmt.Sprintf("%s:%d:%s", paymentID, attempt, op)
+	}
+	return fmt.Sprintf("%s:%d:%s:%d", paymentID, attempt, op, try)
+}
+
+// key is that of op on the attempt now.
+func (a Attempt) key(op Operation) string {
+	return Key(a.PaymentID, a.Number, op, map[Operation]int{OpAuthorize: a.AuthorizeTry, OpCapture: a.CaptureTry, OpVoid: a.VoidTry}[op])
 }
 
 // step is what a command calls for in the state that it found.
@@ -72,6 +100,7 @@ type step int
 const (
 	tell step = iota // what is recorded is the answer
 	ask              // the provider, under the operation's key
+	find             // what came of asking before; when nothing did, ask again under the same key
 	undo             // see to it that nothing is left at the provider, then tell
 )
 
@@ -94,15 +123,23 @@ func (p Payment) Attempt(n int) (Attempt, bool) {
 	return Attempt{}, false
 }
 
-// Status of a payment is that of its money: captured when any attempt is, else
-// the last attempt's, voided when there is none (a void came first).
+// Status of a payment is that of its money: captured, or refunded in parts or
+// whole, when any attempt is captured; else the last attempt's; voided when there is
+// none (a void came first).
 func (p Payment) Status() Status {
 	status := Voided
 	for _, a := range p.Attempts {
-		if a.Status == Captured {
-			return Captured
+		if a.Status != Captured {
+			status = a.Status
+			continue
 		}
-		status = a.Status
+		switch refunded := p.RefundedMinor(); {
+		case refunded >= a.CapturedMinor:
+			return WhollyRefunded
+		case refunded > 0:
+			return PartlyRefunded
+		}
+		return Captured
 	}
 	return status
 }
@@ -139,21 +176,20 @@ func (p Payment) authorize(c contracts.AuthorizePayment) (step, Attempt, error) 
 	case !begun:
 		return ask, Attempt{
 			PaymentID: p.ID, Number: c.Attempt, Status: Authorizing,
-			AmountMinor: c.AmountMinor, MethodToken: c.MethodToken,
+			AmountMinor: c.AmountMinor, MethodToken: c.MethodToken, AuthorizeTry: 1, CaptureTry: 1, VoidTry: 1, AskedAt: p.ReadAt,
 		}, nil
 	case a.AmountMinor != c.AmountMinor || a.MethodToken != c.MethodToken:
 		return tell, a, hopeless("attempt %d of payment %s was begun with another amount or method", c.Attempt, p.ID)
-	case a.Status == Authorizing && a.Number <= p.VoidedThrough:
+	case a.unanswered() && a.Number <= p.VoidedThrough:
 		return undo, a, nil
-	case a.Status == Authorizing:
-		return ask, a, nil
-	case a.Status == Voided && a.ProviderRef == "":
-		// It was voided while the provider knew nothing of it; a request that was
-		// on its way then may have arrived since.
-		return undo, a, nil
+	case a.unanswered():
+		return find, a, nil
 	}
 	return tell, a, nil
 }
+
+// unanswered reports whether it isn't known what came of the authorization.
+func (a Attempt) unanswered() bool { return a.Status == Authorizing || a.Status == Unknown }
 
 // capture decides about c.
 func (p Payment) capture(c contracts.CapturePayment) (step, Attempt, error) {
@@ -166,7 +202,7 @@ func (p Payment) capture(c contracts.CapturePayment) (step, Attempt, error) {
 	switch {
 	case p.OrderID != c.OrderID:
 		return tell, a, hopeless("payment %s belongs to another order than %s", p.ID, c.OrderID)
-	case !begun || a.Status != Authorized && a.Status != Captured || a.Status == Authorized && c.Attempt <= p.VoidedThrough:
+	case !begun || a.unanswered() && c.Attempt > p.VoidedThrough:
 		return tell, a, hopeless("attempt %d of payment %s can't be captured: not authorized", c.Attempt, p.ID)
 	case a.CaptureID != "" && a.CaptureID != c.CaptureID:
 		return tell, a, hopeless("attempt %d of payment %s is captured under %s, not under %s", c.Attempt, p.ID, a.CaptureID, c.CaptureID)
@@ -174,104 +210,34 @@ func (p Payment) capture(c contracts.CapturePayment) (step, Attempt, error) {
 		return tell, a, hopeless("attempt %d of payment %s: capture %s is for more than was authorized", c.Attempt, p.ID, c.CaptureID)
 	case a.Status == Captured && a.CapturedMinor != c.AmountMinor:
 		return tell, a, hopeless("attempt %d of payment %s: capture %s took another amount", c.Attempt, p.ID, c.CaptureID)
-	case a.Status == Captured:
+	case a.Status != Authorized && !a.unanswered():
 		return tell, a, nil
+	case c.Attempt <= p.VoidedThrough:
+		return undo, a, nil
+	case a.CaptureID != "":
+		return find, a, nil
 	}
 	a.CaptureID = c.CaptureID
 	return ask, a, nil
 }
 
 // void decides which attempts have to be undone at the provider so that nothing
-// is left of attempt n and those before it.
-func (p Payment) void(c contracts.VoidPayment) ([]Attempt, error) {
+// is left of attempt n and those before it, and why that can't be: refused is
+// contracts.ReasonCaptured when one of them is captured, else "".
+func (p Payment) void(c contracts.VoidPayment) (open []Attempt, refused string, err error) {
 	if p.OrderID != c.OrderID {
-		return nil, hopeless("payment %s belongs to another order than %s", p.ID, c.OrderID)
+		return nil, "", hopeless("payment %s belongs to another order than %s", p.ID, c.OrderID)
 	}
-	var open []Attempt
 	for _, a := range p.Attempts {
 		if a.Number > c.Attempt {
 			continue
 		}
 		switch {
-		case a.Status == Captured, a.Status == Authorized && a.CaptureID != "":
-			return nil, hopeless("attempt %d of payment %s can't be voided: it is captured", a.Number, p.ID)
-		case a.Status == Authorizing, a.Status == Authorized:
+		case a.Status == Captured:
+			refused = contracts.ReasonCaptured
+		case a.Status == Authorized, a.unanswered():
 			open = append(open, a)
 		}
 	}
-	return open, nil
-}
-
-// authorizationAnswered applies the provider's answer to AuthorizePayment.
-// changed is false when the attempt has an answer already: that one counts.
-func (a Attempt) authorizationAnswered(got Authorization) (_ Attempt, changed bool, err error) {
-	switch {
-	case a.Status == Authorizing && got.Status == Approved:
-		a.Status, a.ProviderRef = Authorized, got.Ref
-	case a.Status == Authorizing && got.Status == Refused:
-		a.Status, a.ProviderRef, a.ReasonCode = Declined, got.Ref, got.ReasonCode
-	case a.Status == Voided && a.ProviderRef == "" && got.Status == Approved:
-		// The void found nothing at the provider; this came after it.
-		return a, false, errMeanwhile
-	default:
-		return a, false, nil
-	}
-	return a, true, nil
-}
-
-// undone applies what undoing the attempt found and left at the provider: an
-// authorization that is Closed now or was Refused, or Missing.
-func (a Attempt) undone(got Authorization) (_ Attempt, changed bool, err error) {
-	switch {
-	case a.Status == Captured || a.Status == Authorized && a.CaptureID != "":
-		return a, false, hopeless("attempt %d of payment %s can't be voided: it is captured", a.Number, a.PaymentID)
-	case a.Status == Declined, a.Status == Voided && a.ProviderRef != "":
-		return a, false, nil
-	case a.Status == Authorized && got.Status != Closed:
-		// It was answered after the provider had been asked what it knew.
-		return a, false, errMeanwhile
-	case a.Status == Voided && got.Status == Missing:
-		return a, false, nil
-	case a.Status == Authorizing && got.Status == Refused:
-		a.Status, a.ReasonCode = Declined, got.ReasonCode
-	default:
-		a.Status = Voided
-	}
-	a.ProviderRef = got.Ref
-	return a, true, nil
-}
-
-// captured applies the provider's word that the capture a.CaptureID took amountMinor.
-func (a Attempt) captured(amountMinor int64) (_ Attempt, changed bool, err error) {
-	switch a.Status {
-	case Captured:
-		return a, false, nil
-	case Authorized:
-		a.Status, a.CapturedMinor = Captured, amountMinor
-		return a, true, nil
-	}
-	return a, false, hopeless("attempt %d of payment %s is %s here and captured at the provider", a.Number, a.PaymentID, a.Status)
-}
-
-// authorizationEvent is what AuthorizePayment c is answered with, now that it
-// came to a.
-func (a Attempt) authorizationEvent(c contracts.AuthorizePayment) messaging.Body {
-	declined := contracts.PaymentDeclined{PaymentID: c.PaymentID, Attempt: c.Attempt, OrderID: c.OrderID, ReasonCode: a.ReasonCode}
-	switch a.Status {
-	case Authorized, Captured:
-		return contracts.PaymentAuthorized{
-			PaymentID: c.PaymentID, Attempt: c.Attempt, OrderID: c.OrderID,
-			AmountMinor: a.AmountMinor, Currency: c.Currency,
-		}
-	case Voided:
-		declined.ReasonCode = ReasonVoided
-	}
-	return declined
-}
-
-// captureEvent is what CapturePayment c is answered with, now that a is captured.
-func (a Attempt) captureEvent(c contracts.CapturePayment) messaging.Body {
-	return contracts.PaymentCaptured{
-		PaymentID: c.PaymentID, Attempt: c.Attempt, CaptureID: a.CaptureID, OrderID: c.OrderID, AmountMinor: a.CapturedMinor,
-	}
+	return open, refused, nil
 }

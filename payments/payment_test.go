@@ -25,7 +25,7 @@ func paid(voidedThrough int, attempts ...Attempt) Payment {
 
 // tried is attempt n in a state, changed by f.
 func tried(n int, status Status, f ...func(*Attempt)) Attempt {
-	a := Attempt{PaymentID: paymentID, Number: n, Status: status, AmountMinor: 1250, MethodToken: "tok_ok"}
+	a := Attempt{PaymentID: paymentID, Number: n, Status: status, AmountMinor: 1250, MethodToken: "tok_ok", AuthorizeTry: 1, CaptureTry: 1, VoidTry: 1}
 	switch status {
 	case Authorized:
 		a.ProviderRef = "ref"
@@ -33,6 +33,8 @@ func tried(n int, status Status, f ...func(*Attempt)) Attempt {
 		a.ProviderRef, a.CaptureID, a.CapturedMinor = "ref", captureID, 1000
 	case Declined:
 		a.ProviderRef, a.ReasonCode = "ref", "card_declined"
+	case Expired, Uncapturable:
+		a.ProviderRef, a.ReasonCode = "ref", "authorization_expired"
 	}
 	for _, change := range f {
 		change(&a)
@@ -74,7 +76,11 @@ func TestAuthorizeIsDecided(t *testing.T) {
 	}{
 		{"first attempt is asked for", paid(0), authorizing(1), ask, false},
 		{"second attempt after a decline is asked for", paid(0, tried(1, Declined)), authorizing(2), ask, false},
-		{"unanswered attempt is asked for again", paid(0, tried(1, Authorizing)), authorizing(1), ask, false},
+		{"unanswered attempt is looked up", paid(0, tried(1, Authorizing)), authorizing(1), find, false},
+		{"unknown attempt is looked up", paid(0, tried(1, Unknown)), authorizing(1), find, false},
+		{"unknown and to be voided is undone", paid(1, tried(1, Unknown)), authorizing(1), undo, false},
+		{"expired attempt is told again", paid(0, tried(1, Expired)), authorizing(1), tell, false},
+		{"closed attempt is told again", paid(0, tried(1, Uncapturable)), authorizing(1), tell, false},
 		{"authorized attempt is told again", paid(0, tried(1, Authorized)), authorizing(1), tell, false},
 		{"captured attempt is told again", paid(0, tried(1, Captured)), authorizing(1), tell, false},
 		{"declined attempt is told again", paid(0, tried(1, Declined)), authorizing(1), tell, false},
@@ -82,8 +88,8 @@ func TestAuthorizeIsDecided(t *testing.T) {
 		{"below what was voided before it came is told voided", paid(3), authorizing(2), tell, false},
 		{"above what was voided is asked for", paid(1), authorizing(2), ask, false},
 		{"unanswered and to be voided is undone", paid(1, tried(1, Authorizing)), authorizing(1), undo, false},
-		{"voided unheard of by the provider is undone once more", paid(1, tried(1, Voided)), authorizing(1), undo, false},
-		{"voided at the provider is told again", paid(1, tried(1, Voided, withRef)), authorizing(1), tell, false},
+		{"voided is told again", paid(1, tried(1, Voided, withRef)), authorizing(1), tell, false},
+		{"voided unheard of by the provider is told again", paid(1, tried(1, Voided)), authorizing(1), tell, false},
 		{"other amount", paid(0, tried(1, Authorized)), changed(func(c *contracts.AuthorizePayment) { c.AmountMinor++ }), tell, true},
 		{"other method", paid(0, tried(1, Authorized)), changed(func(c *contracts.AuthorizePayment) { c.MethodToken = "tok_slow" }), tell, true},
 		{"other currency", paid(0), changed(func(c *contracts.AuthorizePayment) { c.Currency = "USD" }), tell, true},
@@ -112,13 +118,15 @@ func TestCaptureIsDecided(t *testing.T) {
 		dead bool
 	}{
 		{"authorized is captured", paid(0, tried(1, Authorized)), capturing(1), ask, false},
-		{"begun capture is asked for again", paid(0, tried(1, Authorized, beingCaptured)), capturing(1), ask, false},
+		{"begun capture is looked up", paid(0, tried(1, Authorized, beingCaptured)), capturing(1), find, false},
 		{"captured is told again", paid(0, tried(1, Captured)), capturing(1), tell, false},
 		{"unknown attempt", paid(0), capturing(1), tell, true},
 		{"unanswered attempt", paid(0, tried(1, Authorizing)), capturing(1), tell, true},
-		{"declined attempt", paid(0, tried(1, Declined)), capturing(1), tell, true},
-		{"voided attempt", paid(1, tried(1, Voided, withRef)), capturing(1), tell, true},
-		{"attempt that is being voided", paid(1, tried(1, Authorized)), capturing(1), tell, true},
+		{"declined attempt has failed", paid(0, tried(1, Declined)), capturing(1), tell, false},
+		{"voided attempt has failed", paid(1, tried(1, Voided, withRef)), capturing(1), tell, false},
+		{"expired attempt has failed", paid(0, tried(1, Expired)), capturing(1), tell, false},
+		{"closed attempt has failed", paid(0, tried(1, Uncapturable)), capturing(1), tell, false},
+		{"attempt that is being voided is undone", paid(1, tried(1, Authorized)), capturing(1), undo, false},
 		{"a second attempt beside a captured one", paid(0, tried(1, Captured), tried(2, Authorized)), capturing(2), tell, true},
 		{"another capture of a captured attempt", paid(0, tried(1, Captured)), changed(func(c *contracts.CapturePayment) { c.CaptureID = otherID }), tell, true},
 		{"another capture of one being captured", paid(0, tried(1, Authorized, beingCaptured)), changed(func(c *contracts.CapturePayment) { c.CaptureID = otherID }), tell, true},
@@ -140,24 +148,26 @@ func TestVoidIsDecided(t *testing.T) {
 		p    Payment
 		c    contracts.VoidPayment
 		want []int // attempts to undo
-		dead bool
+		kept string
 	}{
-		{"nothing was tried", paid(0), voiding(1), nil, false},
-		{"authorized is undone", paid(0, tried(1, Authorized)), voiding(1), []int{1}, false},
-		{"unanswered is undone", paid(0, tried(1, Authorizing)), voiding(1), []int{1}, false},
-		{"declined and voided need nothing", paid(0, tried(1, Declined), tried(2, Voided)), voiding(2), nil, false},
-		{"those before are undone too", paid(0, tried(1, Authorizing), tried(2, Authorized)), voiding(2), []int{1, 2}, false},
-		{"those after are left alone", paid(0, tried(1, Declined), tried(2, Authorized)), voiding(1), nil, false},
-		{"captured", paid(0, tried(1, Captured)), voiding(1), nil, true},
-		{"being captured", paid(0, tried(1, Authorized, beingCaptured)), voiding(1), nil, true},
+		{"nothing was tried", paid(0), voiding(1), nil, ""},
+		{"authorized is undone", paid(0, tried(1, Authorized)), voiding(1), []int{1}, ""},
+		{"unanswered is undone", paid(0, tried(1, Authorizing)), voiding(1), []int{1}, ""},
+		{"declined and voided need nothing", paid(0, tried(1, Declined), tried(2, Voided)), voiding(2), nil, ""},
+		{"those before are undone too", paid(0, tried(1, Authorizing), tried(2, Authorized)), voiding(2), []int{1, 2}, ""},
+		{"those after are left alone", paid(0, tried(1, Declined), tried(2, Authorized)), voiding(1), nil, ""},
+		{"captured", paid(0, tried(1, Captured)), voiding(1), nil, "captured"},
+		{"being captured is undone, or found captured", paid(0, tried(1, Authorized, beingCaptured)), voiding(1), []int{1}, ""},
+		{"unknown is undone", paid(0, tried(1, Unknown)), voiding(1), []int{1}, ""},
+		{"expired and closed need nothing", paid(0, tried(1, Expired), tried(2, Uncapturable)), voiding(2), nil, ""},
 	} {
-		open, err := tc.p.void(tc.c)
+		open, kept, err := tc.p.void(tc.c)
 		var got []int
 		for _, a := range open {
 			got = append(got, a.Number)
 		}
-		if (err != nil) != tc.dead || !reflect.DeepEqual(got, tc.want) {
-			t.Errorf("%s: got attempts %v, %v, want %v, error %t", tc.name, got, err, tc.want, tc.dead)
+		if err != nil || kept != tc.kept || !reflect.DeepEqual(got, tc.want) {
+			t.Errorf("%s: got attempts %v, %q, %v, want %v, %q", tc.name, got, kept, err, tc.want, tc.kept)
 		}
 	}
 }
@@ -191,6 +201,7 @@ func TestAuthorizationAnswersAreApplied(t *testing.T) {
 
 func TestUndoneAnswersAreApplied(t *testing.T) {
 	t.Parallel()
+	approved := Authorization{Ref: "ref", Status: Approved}
 	closed := Authorization{Ref: "ref", Status: Closed}
 	refused := Authorization{Ref: "ref", Status: Refused, ReasonCode: "card_declined"}
 	unknown := Authorization{Status: Missing}
@@ -206,14 +217,18 @@ func TestUndoneAnswersAreApplied(t *testing.T) {
 		{"unanswered, found and voided", tried(1, Authorizing), closed, Voided, true, false},
 		{"unanswered and unheard of", tried(1, Authorizing), unknown, Voided, true, false},
 		{"unanswered and refused", tried(1, Authorizing), refused, Declined, true, false},
-		{"voided, unheard of, found later", tried(1, Voided), closed, Voided, true, false},
+		{"voided, unheard of for good", tried(1, Voided), closed, Voided, false, false},
+		{"unknown, found and voided", tried(1, Unknown), closed, Voided, true, false},
+		{"refused to be voided", tried(1, Authorized), approved, Authorized, true, false},
+		{"being captured, and found captured", tried(1, Authorized, beingCaptured), Authorization{Ref: "ref", Status: Taken, CapturedMinor: 1000}, Captured, true, false},
+		{"expired", tried(1, Authorized), Authorization{Ref: "ref", Status: Lapsed}, Expired, true, false},
 		{"voided, still unheard of", tried(1, Voided), unknown, Voided, false, false},
 		{"voided already", tried(1, Voided, withRef), closed, Voided, false, false},
 		{"declined meanwhile", tried(1, Declined), refused, Declined, false, false},
 		{"authorized after it was unheard of", tried(1, Authorized), unknown, Authorized, false, true},
-		{"captured meanwhile", tried(1, Captured), closed, Captured, false, true},
+		{"captured meanwhile", tried(1, Captured), closed, Captured, false, false},
 	} {
-		a, changed, err := tc.a.undone(tc.got)
+		a, changed, err := tc.a.undone(tc.got, "void_refused")
 		if a.Status != tc.want || changed != tc.changed || (err != nil) != tc.fails {
 			t.Errorf("%s: got %s, %t, %v, want %s, %t, error %t", tc.name, a.Status, changed, err, tc.want, tc.changed, tc.fails)
 		}
@@ -242,7 +257,14 @@ func TestPaymentSumsUpItsAttempts(t *testing.T) {
 
 func TestKeyIsAPureFunctionOfWhatIsAttempted(t *testing.T) {
 	t.Parallel()
-	if got, want := Key(paymentID, 2, OpVoid), paymentID+":2:void"; got != want {
-		t.Errorf("got %s, want %s", got, want)
+	for _, tc := range []struct{ got, want string }{
+		{Key(paymentID, 2, OpVoid, 1), paymentID + ":2:void"},
+		{Key(paymentID, 2, OpVoid, 3), paymentID + ":2:void:3"},
+		{RefundKey(otherID, 1), otherID + ":refund"},
+		{RefundKey(otherID, 2), otherID + ":refund:2"},
+	} {
+		if tc.got != tc.want {
+			t.Errorf("got %s, want %s", tc.got, tc.want)
+		}
 	}
 }

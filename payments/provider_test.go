@@ -3,7 +3,6 @@ package payments
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"strings"
 	"sync"
@@ -15,16 +14,17 @@ type provider struct {
 	before func(op Operation, key string) error // nil, or called before the effect
 	after  func(op Operation, key string) error // nil, or called after it
 
-	mu    sync.Mutex
-	auths map[string]*Authorization // by the key of Authorize
-	done  map[string]bool           // keys of captures and voids
-	calls []string                  // "<op> <attempt>" of every call, in order
+	mu      sync.Mutex
+	auths   map[string]*Authorization // by the key of Authorize
+	done    map[string]bool           // keys of captures and voids
+	refunds map[string]Refund         // by key
+	calls   []string                  // "<op> <attempt>" of every call, in order
 }
 
 const opLookup Operation = "lookup"
 
 func newProvider() *provider {
-	return &provider{auths: map[string]*Authorization{}, done: map[string]bool{}}
+	return &provider{auths: map[string]*Authorization{}, done: map[string]bool{}, refunds: map[string]Refund{}}
 }
 
 // enter notes a call and runs the hook before its effect.
@@ -67,14 +67,14 @@ func (p *provider) Authorize(_ context.Context, r AuthorizeRequest) (Authorizati
 }
 
 func (p *provider) Capture(_ context.Context, r CaptureRequest) (Authorization, error) {
-	return p.end(OpCapture, r.Key, r.Ref, Taken)
+	return p.end(OpCapture, r.Key, r.Ref, Taken, r.AmountMinor)
 }
 
 func (p *provider) Void(_ context.Context, r VoidRequest) (Authorization, error) {
-	return p.end(OpVoid, r.Key, r.Ref, Closed)
+	return p.end(OpVoid, r.Key, r.Ref, Closed, 0)
 }
 
-func (p *provider) end(op Operation, key, ref string, as Outcome) (Authorization, error) {
+func (p *provider) end(op Operation, key, ref string, as Outcome, amountMinor int64) (Authorization, error) {
 	if err := p.enter(op, key); err != nil {
 		return Authorization{}, err
 	}
@@ -84,19 +84,42 @@ func (p *provider) end(op Operation, key, ref string, as Outcome) (Authorization
 			if a.Ref == ref {
 				if a.Status != Approved {
 					p.mu.Unlock()
-					return *a, fmt.Errorf("%s of %s, which is %s", op, ref, a.Status)
+					return *a, &RefusedError{Status: 409, Code: "authorization_" + string(a.Status)}
 				}
-				a.Status, p.done[key] = as, true
+				a.Status, a.CapturedMinor, p.done[key] = as, amountMinor, true
 			}
 		}
 	}
 	p.mu.Unlock()
-	return Authorization{Ref: ref, Status: as}, p.leave(op, key)
+	return Authorization{Ref: ref, Status: as, CapturedMinor: amountMinor}, p.leave(op, key)
 }
 
-func (p *provider) Refund(context.Context, RefundRequest) (Refund, error) { return Refund{}, errAway }
+func (p *provider) Refund(_ context.Context, r RefundRequest) (Refund, error) {
+	if err := p.enter(OpRefund, r.Key); err != nil {
+		return Refund{}, err
+	}
+	p.mu.Lock()
+	got, ok := p.refunds[r.Key]
+	if !ok {
+		got = Refund{Ref: "ref-" + r.Key, Status: Refunded, AmountMinor: r.AmountMinor}
+		p.refunds[r.Key] = got
+	}
+	p.mu.Unlock()
+	return got, p.leave(OpRefund, r.Key)
+}
 
-func (p *provider) FindRefund(context.Context, RefundQuery) (Refund, error) { return Refund{}, errAway }
+func (p *provider) FindRefund(_ context.Context, q RefundQuery) (Refund, error) {
+	if err := p.enter(opLookup, q.Key); err != nil {
+		return Refund{}, err
+	}
+	p.mu.Lock()
+	got, ok := p.refunds[q.Key]
+	p.mu.Unlock()
+	if !ok {
+		got.Status = RefundMissing
+	}
+	return got, p.leave(opLookup, q.Key)
+}
 
 func (p *provider) ListMovements(context.Context, MovementQuery) ([]Movement, string, error) {
 	return nil, "", errAway

@@ -24,12 +24,16 @@ func Spec() messaging.Spec {
 			Name: "payments",
 			Mode: messaging.Leased,
 			Kinds: []string{
-				contracts.KindAuthorizePayment, contracts.KindCapturePayment, contracts.KindVoidPayment,
+				contracts.KindAuthorizePayment, contracts.KindCapturePayment, contracts.KindVoidPayment, contracts.KindRefundPayment,
+				contracts.KindLookUpPayment, contracts.KindReconcilePayments,
 			},
 		}},
+		Sends: []string{contracts.KindLookUpPayment, contracts.KindReconcilePayments}, // to itself
 		Speaks: []string{
 			contracts.KindPaymentAuthorized, contracts.KindPaymentDeclined,
-			contracts.KindPaymentCaptured, contracts.KindPaymentVoided,
+			contracts.KindPaymentCaptured, contracts.KindCaptureFailed,
+			contracts.KindPaymentVoided, contracts.KindPaymentVoidRefused,
+			contracts.KindRefundSucceeded, contracts.KindRefundFailed,
 		},
 		Migrations: migrations,
 	}
@@ -45,6 +49,11 @@ type Config struct {
 	// ProviderWebhookSecret is what the provider signs its webhooks with: base64,
 	// "whsec_" before it. The default is the simulator's.
 	ProviderWebhookSecret string `env:"PAYMENTS_PROVIDER_WEBHOOK_SECRET,unset" envDefault:"whsec_cGF5c2ltLXdlYmhvb2stdGVzdC1zZWNyZXQ=" validate:"required"`
+	// ReconcileEvery is how often our ledger is compared with the provider's books by
+	// itself; 0 = only when an operator asks.
+	ReconcileEvery time.Duration `env:"PAYMENTS_RECONCILE_EVERY" envDefault:"15m" validate:"min=0s,max=24h"`
+	// ReconcileSettle is how old a movement is before the books must agree about it.
+	ReconcileSettle time.Duration `env:"PAYMENTS_RECONCILE_SETTLE" envDefault:"1m" validate:"min=0s,max=24h"`
 	// ProviderTimeout limits a call of the provider as a whole; connecting alone
 	// may take one second of it. It is to end well before the handler does.
 	ProviderTimeout time.Duration `env:"PAYMENTS_PROVIDER_TIMEOUT" envDefault:"10s" validate:"min=100ms,max=25s"`
@@ -53,6 +62,7 @@ type Config struct {
 // Service is payments in one process.
 type Service struct {
 	bus     *messaging.Bus
+	cfg     Config
 	store   store
 	gateway Gateway
 	log     *slog.Logger
@@ -65,14 +75,20 @@ func New(cfg Config, db *sqlx.DB, bus *messaging.Bus, log *slog.Logger) (*Servic
 	if err != nil {
 		return nil, err
 	}
-	return newService(gateway, db, bus, log), nil
+	return newService(cfg, gateway, db, bus, log), nil
 }
 
-func newService(gateway Gateway, db *sqlx.DB, bus *messaging.Bus, log *slog.Logger) *Service {
-	s := &Service{bus: bus, store: store{db}, gateway: gateway, log: log}
+func newService(cfg Config, gateway Gateway, db *sqlx.DB, bus *messaging.Bus, log *slog.Logger) *Service {
+	s := &Service{bus: bus, cfg: cfg, store: store{db}, gateway: newBreaker(gateway, log), log: log}
 	messaging.HandleOutside(bus, s.authorizePayment)
 	messaging.HandleOutside(bus, s.capturePayment)
 	messaging.HandleOutside(bus, s.voidPayment)
+	messaging.HandleOutside(bus, s.refundPayment)
+	messaging.HandleOutside(bus, s.lookUpPayment)
+	messaging.HandleOutside(bus, s.reconcilePayments)
+	if cfg.ReconcileEvery > 0 {
+		bus.Schedule("reconcile", s.reconcileOnSchedule)
+	}
 	return s
 }
 

@@ -263,8 +263,11 @@ func (s *Simulator) call(ctx context.Context, method, where, key string, body an
 	code, err := s.ask(ctx, method, where, key, body, &got)
 	got.code = code
 	var refused *RefusedError
-	if errors.As(err, &refused) && refused.Code == "" && got.Type != "" {
-		refused.Code = path.Base(got.Type)
+	if errors.As(err, &refused) {
+		if refused.Code = got.Code; refused.Code == "" && got.Type != "" {
+			refused.Code = path.Base(got.Type)
+		}
+		refused.Code = strings.ReplaceAll(refused.Code, "-", "_") // as reason codes are written
 	}
 	return got, err
 }

@@ -48,7 +48,7 @@ func TestSimulatorSortsTheAnswersToAuthorize(t *testing.T) {
 		{"our key is not valid", 401, `{}`, Authorization{}, errProvider, ""},
 		{"redirected", 307, ``, Authorization{}, errProvider, ""},
 		{"unknown method", 422, `{"type":"https://orderflow.example/problems/invalid_method"}`, Authorization{Status: Refused, ReasonCode: "invalid_method"}, nil, ""},
-		{"key of another request", 422, `{"type":"https://orderflow.example/problems/idempotency-key-reused"}`, Authorization{}, nil, "idempotency-key-reused"},
+		{"key of another request", 422, `{"type":"https://orderflow.example/problems/idempotency-key-reused"}`, Authorization{}, nil, "idempotency_key_reused"},
 		{"refused without words", 400, `nonsense`, Authorization{}, nil, ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -14,7 +14,7 @@ func All() []message {
 		ProductChanged{}, StockLevelChanged{}, StockReserved{}, StockPartiallyReserved{}, StockRejected{}, StockReleased{}, ReservationExpired{},
 		FulfilmentStarted{}, FulfilmentRefused{}, ShipmentPacked{}, ShipmentDispatched{}, ShipmentDelivered{}, ShipmentLost{}, ReturnReceived{},
 
-		AuthorizePayment{}, CapturePayment{}, VoidPayment{}, RefundPayment{},
+		AuthorizePayment{}, CapturePayment{}, VoidPayment{}, RefundPayment{}, LookUpPayment{}, ReconcilePayments{},
 		PaymentAuthorized{}, PaymentDeclined{}, PaymentCaptured{}, CaptureFailed{}, PaymentVoided{}, PaymentVoidRefused{},
 		RefundSucceeded{}, RefundFailed{},
 

@@ -1,11 +1,16 @@
 package contracts
 
+import "time"
+
 // The kinds that payments owns.
 const (
 	KindAuthorizePayment = "payments.authorize_payment"
 	KindCapturePayment   = "payments.capture_payment"
 	KindVoidPayment      = "payments.void_payment"
 	KindRefundPayment    = "payments.refund_payment"
+
+	KindLookUpPayment     = "payments.look_up_payment"
+	KindReconcilePayments = "payments.reconcile_payments"
 
 	KindPaymentAuthorized  = "payments.payment_authorized"
 	KindPaymentDeclined    = "payments.payment_declined"
@@ -73,6 +78,30 @@ type RefundPayment struct {
 
 func (RefundPayment) Kind() string    { return KindRefundPayment }
 func (m RefundPayment) Order() string { return m.OrderID }
+
+// LookUpPayment has an attempt looked up at the provider, whose webhook said that
+// something happened to it. Payments sends it to itself: what a webhook says is not
+// believed. It has no answer; what it finds is told as its command would have been.
+type LookUpPayment struct {
+	PaymentID string `json:"payment_id" validate:"required,uuid"`
+	Attempt   int    `json:"attempt" validate:"min=1"`
+	OrderID   string `json:"order_id" validate:"required,uuid"`
+}
+
+func (LookUpPayment) Kind() string    { return KindLookUpPayment }
+func (m LookUpPayment) Order() string { return m.OrderID }
+
+// ReconcilePayments has payments' ledger compared with the provider's books: what
+// was moved from From to before Until. Payments sends it to itself, on a schedule or
+// because an operator asked. Repeated, it compares once more.
+type ReconcilePayments struct {
+	ReconciliationID string    `json:"reconciliation_id" validate:"required,uuid"`
+	From             time.Time `json:"from" validate:"required"`
+	Until            time.Time `json:"until" validate:"required"`
+}
+
+func (ReconcilePayments) Kind() string  { return KindReconcilePayments }
+func (ReconcilePayments) Order() string { return "" }
 
 // PaymentAuthorized: the amount is set aside at the provider.
 type PaymentAuthorized struct {

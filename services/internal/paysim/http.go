@@ -52,7 +52,11 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	m, answered, err := s.mischief(w, r, opAuthorize, c, key, fingerprint)
+	subject := key
+	if c.misdeed == errorStuck { // this key is lost: the next one isn't
+		subject = body.Reference + ":" + opAuthorize
+	}
+	m, answered, err := s.mischief(w, r, opAuthorize, c, key, fingerprint, subject)
 	if answered || err != nil {
 		return err
 	}

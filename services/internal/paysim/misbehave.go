@@ -20,14 +20,14 @@ func (m mischief) does(what misdeed) bool { return misdeed(m.Misdeed) == what }
 // mischief decides what goes wrong with a request of op: what the rules in force
 // say, else what the method token's conduct c says. answered is true when the
 // request has been answered meanwhile.
-func (s *Server) mischief(w http.ResponseWriter, r *http.Request, op string, c conduct, key, fingerprint string) (m mischief, answered bool, err error) {
+func (s *Server) mischief(w http.ResponseWriter, r *http.Request, op string, c conduct, key, fingerprint, subject string) (m mischief, answered bool, err error) {
 	if m.rule = s.conducts.take(op); !m.does(none) {
 		return m, false, nil
 	}
 	if c.op != op {
 		return m, false, nil
 	}
-	return s.tokenMischief(w, r, op, c, key, fingerprint, key)
+	return s.tokenMischief(w, r, op, c, key, fingerprint, subject)
 }
 
 // tokenMischief is the mischief of a method token. What was answered before is

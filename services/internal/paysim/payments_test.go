@@ -2,9 +2,12 @@ package paysim_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/uuid"
 
 	"example.com/orderflow/messaging"
 	"example.com/orderflow/messaging/contracts"
@@ -17,25 +20,37 @@ const (
 	paymentID = "01890000-0000-7000-8000-000000000001"
 	orderID   = "01890000-0000-7000-8000-000000000002"
 	captureID = "01890000-0000-7000-8000-000000000003"
+	otherID   = "01890000-0000-7000-8000-000000000009"
 )
 
 // shop is payments and the provider as they run: two schemas, HTTP between them.
 type shop struct {
 	caller
-	db *messagingtest.DB
+	db      *messagingtest.DB
+	service *payments.Service
 }
 
-func newShop(t *testing.T) shop {
+// shopConfig is what a test may change of both.
+type shopConfig struct {
+	payments payments.Config
+	paysim   paysim.Config
+}
+
+func newShop(t *testing.T, options ...func(*shopConfig)) shop {
 	t.Helper()
 	db := messagingtest.NewDB(t, payments.Spec(), paysim.Spec())
-	url := serve(t, db)
+	cfg := shopConfig{payments: payments.Config{ProviderKey: apiKey, ProviderWebhookSecret: webhookSecret, ProviderTimeout: 10 * time.Second}}
+	for _, o := range options {
+		o(&cfg)
+	}
+	cfg.payments.ProviderURL = serve(t, db, func(c *paysim.Config) { c.WebhookURL = cfg.paysim.WebhookURL })
 	bus := db.NewBus(t, payments.Spec())
-	cfg := payments.Config{ProviderURL: url, ProviderKey: apiKey, ProviderWebhookSecret: webhookSecret, ProviderTimeout: 10 * time.Second}
-	if _, err := payments.New(cfg, db.Service("payments"), bus, messagingtest.Log(t)); err != nil {
+	service, err := payments.New(cfg.payments, db.Service("payments"), bus, messagingtest.Log(t))
+	if err != nil {
 		t.Fatalf("make payments: %v", err)
 	}
 	messagingtest.Run(t, bus)
-	return shop{caller{t, url}, db}
+	return shop{caller{t, cfg.payments.ProviderURL}, db, service}
 }
 
 // deliver delivers commands one after the other, each once its predecessor is
@@ -49,7 +64,7 @@ func (s shop) deliver(commands ...messaging.Body) string {
 	}
 	var list []string
 	for _, m := range s.db.Published(s.t, "payments") {
-		list = append(list, strings.TrimPrefix(m.Kind, "payments.payment_"))
+		list = append(list, strings.TrimPrefix(strings.TrimPrefix(m.Kind, "payments."), "payment_"))
 	}
 	return strings.Join(list, ", ")
 }
@@ -64,6 +79,59 @@ func (s shop) wantOperations(want ...string) {
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		s.t.Errorf("provider's books: got %q, want %q", got, want)
 	}
+}
+
+// wantSucceeded checks the provider's books of the order, refusals of banks apart:
+// "<kind> <amount>"; and that our ledger has what moved.
+func (s shop) wantSucceeded(want ...string) {
+	s.t.Helper()
+	got := []string{}
+	for _, e := range s.books("status=succeeded&reference=" + orderID) {
+		got = append(got, fmt.Sprintf("%s %d", e.Kind, e.AmountMinor))
+	}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		s.t.Errorf("provider's books: got %q, want %q", got, want)
+	}
+	moved := slices.DeleteFunc(slices.Clone(want), func(row string) bool {
+		return !strings.HasPrefix(row, "capture") && !strings.HasPrefix(row, "refund")
+	})
+	ours := []string{}
+	if err := s.db.Admin.Select(&ours, `SELECT kind || ' ' || amount_minor FROM payments.ledger WHERE order_id = $1 ORDER BY id`, orderID); err != nil {
+		s.t.Fatalf("read the ledger: %v", err)
+	}
+	if fmt.Sprint(ours) != fmt.Sprint(moved) {
+		s.t.Errorf("our ledger: got %q, want %q", ours, moved)
+	}
+}
+
+// reconcile compares the two books and returns the breaks that are open then:
+// "<what> <kind>".
+func (s shop) reconcile() []string {
+	s.t.Helper()
+	c := contracts.ReconcilePayments{ReconciliationID: uuid.NewString(), From: time.Unix(0, 0).UTC(), Until: time.Now().Add(time.Minute).UTC()}
+	if _, err := s.db.Admin.Exec(`INSERT INTO payments.reconciliations (id, from_at, until_at) VALUES ($1, $2, $3)`, c.ReconciliationID, c.From, c.Until); err != nil {
+		s.t.Fatalf("note a reconciliation: %v", err)
+	}
+	if got := s.db.Deliver(s.t, c)[0]; got != "done" {
+		s.t.Fatalf("reconcile: got outcome %q, want done", got)
+	}
+	breaks := []string{}
+	if err := s.db.Admin.Select(&breaks, `
+		SELECT what || ' ' || split_part(key, ' ', 1) FROM payments.breaks WHERE resolved_at IS NULL ORDER BY 1`); err != nil {
+		s.t.Fatalf("read the breaks: %v", err)
+	}
+	return breaks
+}
+
+func (s shop) wantNoBreaks() {
+	s.t.Helper()
+	if got := s.reconcile(); len(got) > 0 {
+		s.t.Errorf("breaks: got %q, want none", got)
+	}
+}
+
+func captureAs(attempt int, id string) messaging.Body {
+	return contracts.CapturePayment{PaymentID: paymentID, Attempt: attempt, CaptureID: id, OrderID: orderID, AmountMinor: 1250}
 }
 
 func authorize(attempt int, token string) contracts.AuthorizePayment {
@@ -136,7 +204,7 @@ func TestDuplicatesAtOnceAreChargedOnce(t *testing.T) {
 	s := newShop(t)
 	same := make([]messaging.Body, 6)
 	for i := range same {
-		same[i] = laneless{authorize(1, "tok_slow")}
+		same[i] = unordered{authorize(1, "tok_slow")}
 	}
 	for i, got := range s.db.Deliver(t, same...) {
 		if got != "done" {
@@ -148,12 +216,6 @@ func TestDuplicatesAtOnceAreChargedOnce(t *testing.T) {
 	}
 	s.wantOperations("1 authorize 1250 succeeded")
 }
-
-// laneless is a command that nothing orders, as a redriven one: all of them are
-// handled at once.
-type laneless struct{ contracts.AuthorizePayment }
-
-func (laneless) Lane() string { return "" }
 
 func TestAMethodThatTheProviderDoesNotKnowIsDeclined(t *testing.T) {
 	t.Parallel()

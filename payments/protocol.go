@@ -168,7 +168,11 @@ func (t talk) capture(ctx context.Context, p Payment, a Attempt, amountMinor int
 	case found.Status != Approved:
 		return found, notTaken(found), nil
 	case said:
-		found, _, err = t.release(ctx, p, a)
+		found, kept, err := t.release(ctx, p, a)
+		if err == nil && kept != "" && found.Status == Approved {
+			// Told now, the customer would pay again while this is set aside for good.
+			err = t.useNextKey(ctx, a, OpVoid, fmt.Errorf("the release of a refused capture is refused: %s", kept))
+		}
 		return found, no.reason(), err
 	case spent(err):
 		return found, "", t.useNextKey(ctx, a, OpCapture, err)

@@ -55,7 +55,7 @@ func newDesk(w *world, gateway payments.Gateway) *desk {
 			return nil
 		},
 		Voiding: func(_ context.Context, a payments.Attempt) error {
-			w.commit("the intent", func() { k.intend(payments.OpVoid, a) })
+			w.commit("the intent", func() { k.intend(a, payments.OpVoid, payments.OpAuthorize) })
 			return nil
 		},
 		Spent: func(_ context.Context, a payments.Attempt, op payments.Operation) error {
@@ -106,9 +106,9 @@ func locked(p *payments.Payment) payments.Payment {
 	return c
 }
 
-// intend writes the intent to do op to each attempt; one that is there stays.
-func (k *desk) intend(op payments.Operation, attempts ...payments.Attempt) {
-	for _, a := range attempts {
+// intend writes the intent to do each op to a; one that is there stays.
+func (k *desk) intend(a payments.Attempt, ops ...payments.Operation) {
+	for _, op := range ops {
 		k.intendUnder(op, k.decider.KeyOf(a, op))
 	}
 }
@@ -186,9 +186,9 @@ func (k *desk) authorize(c contracts.AuthorizePayment) (record, error) {
 				row.Attempts = append(row.Attempts, a)
 				slices.SortFunc(row.Attempts, func(a, b payments.Attempt) int { return a.Number - b.Number })
 			}
-			k.intend(payments.OpAuthorize, a)
+			k.intend(a, payments.OpAuthorize)
 		case payments.Undo:
-			k.intend(payments.OpVoid, a)
+			k.intend(a, payments.OpVoid, payments.OpAuthorize)
 		}
 	})
 	if err != nil {
@@ -253,9 +253,9 @@ func (k *desk) capture(c contracts.CapturePayment) (record, error) {
 			if row := k.attempt(a); row.CaptureID == "" {
 				row.CaptureID = a.CaptureID
 			}
-			k.intend(payments.OpCapture, a)
+			k.intend(a, payments.OpCapture)
 		case payments.Undo:
-			k.intend(payments.OpVoid, a)
+			k.intend(a, payments.OpVoid, payments.OpAuthorize)
 		}
 	})
 	if err != nil {
@@ -316,7 +316,9 @@ func (k *desk) void(c contracts.VoidPayment) (record, error) {
 		}
 		p = locked(row)
 		if open, keeps, err = k.decider.BeginVoid(p, c); err == nil {
-			k.intend(payments.OpVoid, open...)
+			for _, a := range open {
+				k.intend(a, payments.OpVoid, payments.OpAuthorize)
+			}
 		}
 	})
 	if err != nil {
@@ -352,7 +354,12 @@ func (k *desk) void(c contracts.VoidPayment) (record, error) {
 // undone is what undoing an attempt makes of it; write writes that.
 func (k *desk) undone(a payments.Attempt, found payments.Authorization, refused string) (after payments.Attempt, write func(), err error) {
 	row := k.attempt(a)
-	if found.Status == payments.Approved && row.VoidTry != a.VoidTry {
+	open := row.Status == payments.Authorizing || row.Status == payments.Unknown
+	switch {
+	case open && row.AuthorizeTry != a.AuthorizeTry:
+		k.w.saw("undone under a key that isn't in use any more")
+		return *row, func() {}, errors.New("somebody may be asking under the next key")
+	case found.Status == payments.Approved && row.VoidTry != a.VoidTry:
 		return *row, func() {}, nil
 	}
 	key := k.decider.KeyOf(*row, payments.OpVoid)

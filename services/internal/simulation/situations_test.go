@@ -45,7 +45,7 @@ func (t *tally) String() string {
 // each, or it proves nothing.
 var rare = []string{
 	"crash before the commit", "crash after the commit", "crash before the intent", "crash after the intent",
-	"crash before the record", "crash after the record", "killed before an effect's record",
+	"crash before the record", "crash after the record",
 	"lease lost", "late consumer fenced", "message doubled", "message discarded", "message known from the inbox",
 
 	"void before authorise", "authorise after its void", "release before reserve", "reserve after its release",

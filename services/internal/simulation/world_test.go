@@ -94,7 +94,10 @@ func (w *world) broken(format string, args ...any) {
 // everything must come to its end.
 func (w *world) run() {
 	defer w.close()
-	most, steps := 1+w.below(3), 20+w.below(120)
+	most, steps := 1+w.below(3), 20+w.below(100)
+	if w.below(2) == 1 {
+		steps += 20 + w.below(120) // what comes late in an order's life, too
+	}
 	for range steps {
 		w.step(most)
 	}

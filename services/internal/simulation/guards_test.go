@@ -23,7 +23,6 @@ const (
 	inboxRead            guard = "the inbox is read before a message is handled"
 	ackAfterCommit       guard = "a message is acked with its effect, not before"
 	publishInTransaction guard = "messages are sent by the transaction that causes them, or not at all"
-	leaseFenced          guard = "a consumer whose lease is over is fenced"
 
 	rowLocked       guard = "an order's row is locked before anything is decided"
 	attemptsDiffer  guard = "an answer about an earlier attempt to pay is stale"
@@ -69,7 +68,7 @@ func (w *world) judge(o *order, row orders.Order, in orders.Input) (orders.Step,
 	switch next := &step.Order; {
 	case w.off(answersAwaited) && next.Status == orders.Compensating && next.AwaitsVoid && next.AwaitsRelease:
 		next.AwaitsVoid = false
-	case w.off(askedAgain) && in.On == orders.DeadlineUp && step.Entry == nil:
+	case w.off(askedAgain) && (in.On == orders.DeadlineUp && step.Entry == nil || in.On == orders.OperatorRetry):
 		step.Sends = nil
 	case w.off(paidFirst) && in.On == contracts.KindShipmentPacked && next.Status == orders.Capturing:
 		step.Sends = append(step.Sends, contracts.DispatchShipment{ReservationID: next.ReservationID, OrderID: next.ID})
@@ -181,11 +180,11 @@ var guards = []struct {
 	off   guard
 	seeds uint64
 }{
-	{inboxRead, 200}, {ackAfterCommit, 200}, {publishInTransaction, 500}, {leaseFenced, 2000},
-	{rowLocked, 200}, {attemptsDiffer, 5000}, {answersAwaited, 2000}, {askedAgain, 500}, {paidFirst, 500},
-	{packedIsCharged, 500}, {refundsBounded, 2000},
+	{inboxRead, 200}, {ackAfterCommit, 200}, {publishInTransaction, 500},
+	{rowLocked, 200}, {attemptsDiffer, 10_000}, {answersAwaited, 2000}, {askedAgain, 5000}, {paidFirst, 500},
+	{packedIsCharged, 500}, {refundsBounded, 5000},
 	{stockLocked, 500}, {tombstones, 2000},
-	{voidTombstones, 2000}, {intentFirst, 200}, {sameKey, 2000}, {sameRefundKey, 5000}, {neverDeclined, 2000},
+	{voidTombstones, 2000}, {intentFirst, 200}, {sameKey, 2000}, {sameRefundKey, 10_000}, {neverDeclined, 2000},
 	{neverApproved, 2000}, {lookUpTrue, 2000}, {ledgerKept, 200}, {voidNotAssumed, 2000}, {captureRecorded, 2000},
 }
 

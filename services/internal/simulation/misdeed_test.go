@@ -25,8 +25,15 @@ var misdeeds = []misdeed{lostBefore, lostAfter, lostAfter, storedBefore, storedA
 
 // goesWrong is what goes wrong with a request of op.
 func (p *provider) goesWrong(op payments.Operation) misdeed {
+	if m, ok := p.next[op]; ok {
+		delete(p.next, op)
+		return m
+	}
 	if p.w.calm {
 		return none
+	}
+	if p.w.poor && op == payments.OpAuthorize && p.w.below(2) == 1 {
+		return refused
 	}
 	bound := 3 * len(misdeeds)
 	if p.w.troubled {

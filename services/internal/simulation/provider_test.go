@@ -52,8 +52,9 @@ type provider struct {
 	w       *world
 	auths   []*authorization
 	refunds []*refund
-	kept    map[string]*answer // by key
-	late    []request          // on their way
+	kept    map[string]*answer             // by key
+	late    []request                      // on their way
+	next    map[payments.Operation]misdeed // what goes wrong next, whatever chance says
 }
 
 var errSilence = errors.New("no answer")
@@ -82,6 +83,9 @@ func (p *provider) ask(r request) (answer, error) {
 	case late:
 		p.late = append(p.late, r)
 		return answer{}, p.silent("request under way for long")
+	}
+	if r.auth == nil && r.op != payments.OpAuthorize {
+		return answer{}, &payments.RefusedError{Status: http.StatusNotFound, Code: "not-found"}
 	}
 	if a := p.kept[r.key]; a != nil {
 		w.saw("request repeated under its key")

@@ -49,7 +49,7 @@ var rare = []string{
 	"lease lost", "late consumer fenced", "message doubled", "message discarded", "message known from the inbox",
 
 	"void before authorise", "authorise after its void", "release before reserve", "reserve after its release",
-	"late authorisation on an ended order", "late capture on an order being undone", "authorisation of an earlier attempt",
+	"late authorisation on an ended order", "late capture on an order being undone", "undone under a key that isn't in use any more",
 	"third decline", "paid at the third attempt", "capture failed and paid again", "packed while authorising",
 	"cancel refused, it is packed", "cancel while being picked", "nothing found", "short pick", "short pick while stopping",
 	"part accepted", "part accepted, then cancelled", "part refused", "part not decided in time",

@@ -2,6 +2,7 @@ package simulation
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -34,6 +35,8 @@ type world struct {
 
 	calm     bool // nothing goes wrong any more
 	troubled bool // the provider does badly
+	poor     bool // customers' banks refuse often
+	slow     int  // from that step on messages are: deadlines pass before they are there
 	ids      int
 	steps    int
 }
@@ -46,7 +49,10 @@ func newWorld(c chance, without guard, t *tally) *world {
 	w := &world{chance: c, without: without, tally: t, now: noon, mails: map[int]int{}}
 	w.rules = rules([]time.Duration{20 * time.Second, 4 * time.Minute, 30 * time.Minute}[w.below(3)])
 	w.decider = inventory.Decider{Pick: 5 * time.Second, Dispatch: 5 * time.Second, Deliver: 10 * time.Minute, GiveBack: time.Hour}
-	w.troubled = w.below(3) == 0
+	w.troubled, w.poor, w.slow = w.below(3) == 1, w.below(6) == 1, math.MaxInt
+	if w.below(4) == 1 {
+		w.slow = w.below(120)
+	}
 	w.shelf.stock = map[string]*counters{}
 	for i, sku := range skus {
 		n := int64(w.below(6) + 2 - i)
@@ -127,7 +133,11 @@ func (w *world) step(most int) {
 		add(4, w.place)
 	}
 	if n := len(w.post); n > 0 {
-		add(16, func() { w.deliverOne(w.post[w.below(min(n, 100))]) })
+		weight := 16
+		if w.steps > w.slow {
+			weight = 3
+		}
+		add(weight, func() { w.deliverOne(w.post[w.below(min(n, 100))]) })
 		add(1, func() { w.double(w.post[w.below(min(n, 100))]) })
 		add(1, func() { w.lose(w.post[w.below(min(n, 100))]) })
 	}
@@ -145,7 +155,7 @@ func (w *world) step(most int) {
 		add(2, func() { w.customerActs(w.orders[w.below(n)]) })
 		add(1, func() { w.operator(w.orders[w.below(n)]) })
 	}
-	if len(w.post)+len(w.jobs) > 0 {
+	if len(w.post)+len(w.jobs) > 0 && w.steps <= w.slow {
 		add(2, w.timePasses)
 	} else {
 		add(8, w.timePasses)

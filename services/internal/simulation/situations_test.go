@@ -22,15 +22,6 @@ type tally struct {
 
 func newTally() *tally { return &tally{seen: map[string]int{}} }
 
-// add adds the counts of other.
-func (t *tally) add(other *tally) {
-	t.worlds += other.worlds
-	t.steps += other.steps
-	for what, n := range other.seen {
-		t.seen[what] += n
-	}
-}
-
 // String lists the counts, the rarest situations first.
 func (t *tally) String() string {
 	var b strings.Builder

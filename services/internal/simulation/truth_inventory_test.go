@@ -37,7 +37,7 @@ func newRealInventory(t *testing.T) *realInventory {
 	messagingtest.Run(t, bus)
 	var products []inventory.Product
 	for i, sku := range skus {
-		products = append(products, inventory.Product{SKU: sku, Name: sku, PriceMinor: prices[i], Currency: "EUR", Available: 40})
+		products = append(products, inventory.Product{SKU: sku, Name: sku, PriceMinor: prices[i], Currency: "EUR", Available: 300})
 	}
 	if err := s.Seed(t.Context(), products); err != nil {
 		t.Fatal(err)
@@ -112,7 +112,7 @@ func (s *warehouse) rows() string {
 // are the same.
 func TestModelOfInventoryIsTrue(t *testing.T) {
 	t.Parallel()
-	steps := 250
+	steps := 400
 	if long() {
 		steps = 4000
 	}
@@ -120,16 +120,16 @@ func TestModelOfInventoryIsTrue(t *testing.T) {
 	w := newWorld(newDice(1), nothing, newTally())
 	w.calm = true
 	for _, sku := range skus {
-		w.shelf.stock[sku] = &counters{initial: 40, available: 40}
+		w.shelf.stock[sku] = &counters{initial: 300, available: 300}
 	}
 	seen := map[string]int{}
 	var booked []contracts.ReserveStock
 	for range steps {
 		w.now = w.now.Add(time.Second)
-		if len(booked) == 0 || w.below(6) == 0 {
+		if len(booked) == 0 || w.below(12) == 0 {
 			m := contracts.ReserveStock{ReservationID: w.newID(), OrderID: w.newID(), HoldSeconds: 3600, AllowPartial: w.below(2) == 1}
 			for _, sku := range skus {
-				m.Lines = append(m.Lines, contracts.Line{SKU: sku, Quantity: 1 + w.below(8)})
+				m.Lines = append(m.Lines, contracts.Line{SKU: sku, Quantity: 1 + w.below(60)})
 			}
 			booked = append(booked, m)
 		}
@@ -172,14 +172,13 @@ func (r *realInventory) command(w *world, m contracts.ReserveStock) (string, []m
 	r.t.Helper()
 	back := contracts.ExpectReturn{ReturnID: w.newID(), ReservationID: m.ReservationID, OrderID: m.OrderID}
 	back.Lines = []contracts.Line{{SKU: skus[0], Quantity: 1 + w.below(2)}}
+	fulfil := contracts.FulfilOrder{ReservationID: m.ReservationID, OrderID: m.OrderID}
+	dispatch := contracts.DispatchShipment{ReservationID: m.ReservationID, OrderID: m.OrderID}
 	body := []messaging.Body{
-		m, m, m,
+		m, m, m, m, fulfil, fulfil, fulfil, fulfil, dispatch, dispatch, dispatch, dispatch, back, back, back,
 		contracts.ReleaseStock{ReservationID: m.ReservationID, OrderID: m.OrderID, Reason: "cancelled"},
-		contracts.FulfilOrder{ReservationID: m.ReservationID, OrderID: m.OrderID}, contracts.FulfilOrder{ReservationID: m.ReservationID, OrderID: m.OrderID},
 		contracts.StopFulfilment{ReservationID: m.ReservationID, OrderID: m.OrderID},
-		contracts.DispatchShipment{ReservationID: m.ReservationID, OrderID: m.OrderID}, contracts.DispatchShipment{ReservationID: m.ReservationID, OrderID: m.OrderID},
-		back, back,
-	}[w.below(11)]
+	}[w.below(17)]
 	outcome := r.db.Deliver(r.t, body)[0]
 	d := &delivery{letter: &letter{to: "inventory", body: body}}
 	sends, commit := w.warehouseHears(d)

@@ -25,17 +25,7 @@ func (s *Service) authorizePayment(ctx context.Context, c contracts.AuthorizePay
 			return tx.Publish(a.authorizationEvent(c))
 		}, nil
 	case undo:
-		found, refused, err := s.undo(calls, p, a)
-		if err != nil {
-			return nil, err
-		}
-		return func(ctx context.Context, tx *messaging.Tx) error {
-			a, err := s.recordUndone(ctx, tx, a, found, refused)
-			if err != nil {
-				return err
-			}
-			return tx.Publish(a.authorizationEvent(c))
-		}, nil
+		return s.undoAndTell(calls, p, a, func(a Attempt) (messaging.Body, error) { return a.authorizationEvent(c), nil })
 	}
 	got, err := s.authorize(calls, p, a, todo)
 	if errors.Is(err, errSpent) {
@@ -120,20 +110,12 @@ func (s *Service) capturePayment(ctx context.Context, c contracts.CapturePayment
 			return tx.Publish(a.captureEvent(c))
 		}, nil
 	case undo:
-		found, refused, err := s.undo(calls, p, a)
-		if err != nil {
-			return nil, err
-		}
-		return func(ctx context.Context, tx *messaging.Tx) error {
-			a, err := s.recordUndone(ctx, tx, a, found, refused)
-			if err != nil {
-				return err
-			}
+		return s.undoAndTell(calls, p, a, func(a Attempt) (messaging.Body, error) {
 			if a.Status == Authorized {
-				return hopeless("capture %s: attempt %d of payment %s is to be voided, which the provider refuses", c.CaptureID, c.Attempt, c.PaymentID)
+				return nil, hopeless("capture %s: attempt %d of payment %s is to be voided, which the provider refuses", c.CaptureID, c.Attempt, c.PaymentID)
 			}
-			return tx.Publish(a.captureEvent(c))
-		}, nil
+			return a.captureEvent(c), nil
+		})
 	}
 	got, refused, err := s.capture(calls, p, a, c.AmountMinor, todo)
 	if err != nil {
@@ -194,6 +176,26 @@ func (s *Service) voidPayment(ctx context.Context, c contracts.VoidPayment) (mes
 			}
 		}
 		return tx.Publish(voidEvent(c, kept))
+	}, nil
+}
+
+// undoAndTell undoes a, whose void overtook the command in hand, and tells what event
+// makes of it.
+func (s *Service) undoAndTell(calls context.Context, p Payment, a Attempt, event func(Attempt) (messaging.Body, error)) (messaging.Record, error) {
+	found, refused, err := s.undo(calls, p, a)
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context, tx *messaging.Tx) error {
+		a, err := s.recordUndone(ctx, tx, a, found, refused)
+		if err != nil {
+			return err
+		}
+		told, err := event(a)
+		if err != nil {
+			return err
+		}
+		return tx.Publish(told)
 	}, nil
 }
 

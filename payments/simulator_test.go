@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -128,6 +129,28 @@ func TestSimulatorThatDoesNotAnswerIsCutOff(t *testing.T) {
 	_, err := s.Authorize(t.Context(), request)
 	if !errors.Is(err, context.DeadlineExceeded) || time.Since(started) > 5*time.Second {
 		t.Errorf("got %v after %s, want a deadline that was exceeded", err, time.Since(started))
+	}
+}
+
+// net/http repeats a request by itself when it bears an "Idempotency-Key" and the
+// connection, which was used before, ends without an answer. A provider that has
+// forgotten the key would charge twice.
+func TestSimulatorSendsARequestOnce(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int32
+	s := simulatorAt(t, 5*time.Second, func(w http.ResponseWriter, r *http.Request) {
+		if asked.Add(1) == 1 {
+			w.WriteHeader(http.StatusNotFound) // keeps the connection
+			return
+		}
+		panic(http.ErrAbortHandler)
+	})
+	if _, err := s.FindAuthorization(t.Context(), AuthorizationQuery{Key: "k1"}); err != nil {
+		t.Fatalf("look up: %v", err)
+	}
+	_, err := s.Void(t.Context(), VoidRequest{Key: "k1", Ref: "a1"})
+	if !unsure(err) || asked.Load() != 2 {
+		t.Errorf("got %v after %d requests, want an unknown outcome after 2", err, asked.Load())
 	}
 }
 

@@ -41,8 +41,8 @@ func (s *Service) receiveWebhook(w http.ResponseWriter, r *http.Request) error {
 			WithHeader("WWW-Authenticate", "Signature")
 	}
 	err = s.bus.InTx(r.Context(), func(ctx context.Context, tx *messaging.Tx) error {
-		c, fresh, err := s.store.insertWebhook(ctx, tx, event)
-		if err != nil || !fresh || c.PaymentID == "" {
+		c, err := s.store.insertWebhook(ctx, tx, event)
+		if err != nil || c.PaymentID == "" {
 			return err
 		}
 		return tx.Publish(messaging.After(c, lookUpAfter))
@@ -53,9 +53,9 @@ func (s *Service) receiveWebhook(w http.ResponseWriter, r *http.Request) error {
 	return httpapi.WriteJSON(w, http.StatusOK, map[string]string{"status": "received"})
 }
 
-// insertWebhook notes the event, fresh when it wasn't known, and returns the look-up
-// that it calls for; none when it is about nothing that we asked for.
-func (s store) insertWebhook(ctx context.Context, tx *messaging.Tx, e Event) (c contracts.LookUpPayment, fresh bool, err error) {
+// insertWebhook notes the event and returns the look-up that it calls for; the zero one
+// when it was known already, or is about nothing that we asked for.
+func (s store) insertWebhook(ctx context.Context, tx *messaging.Tx, e Event) (c contracts.LookUpPayment, err error) {
 	var row struct {
 		PaymentID string `db:"payment_id"`
 		Attempt   int    `db:"attempt"`
@@ -73,10 +73,10 @@ func (s store) insertWebhook(ctx context.Context, tx *messaging.Tx, e Event) (c 
 		LEFT JOIN payments.provider_calls c ON c.key = $2
 		LEFT JOIN payments.payments p ON p.id = c.payment_id`, e.ID, e.Key)
 	if errors.Is(err, sql.ErrNoRows) {
-		return c, false, nil
+		return c, nil
 	}
 	if err != nil {
-		return c, false, fmt.Errorf("note a webhook: %w", err)
+		return c, fmt.Errorf("note a webhook: %w", err)
 	}
-	return contracts.LookUpPayment{PaymentID: row.PaymentID, Attempt: row.Attempt, OrderID: row.OrderID}, true, nil
+	return contracts.LookUpPayment{PaymentID: row.PaymentID, Attempt: row.Attempt, OrderID: row.OrderID}, nil
 }

@@ -7,6 +7,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -131,6 +132,9 @@ func assemble(addr string, server *postgres.Server, cfg config, log *slog.Logger
 	cfg.Payments.ProviderURL = urls["paysim"]
 	cfg.Payments.ProviderKey = rand.Text()
 	cfg.Paysim.APIKey = cfg.Payments.ProviderKey
+	cfg.Payments.ProviderWebhookSecret = "whsec_" + base64.StdEncoding.EncodeToString([]byte(rand.Text()))
+	cfg.Paysim.WebhookSecret = cfg.Payments.ProviderWebhookSecret
+	cfg.Paysim.WebhookURL = urls["payments"] + "/v1/provider-webhooks"
 	a := &assembly{url: "http://" + front.Addr().String()}
 	for _, s := range shop.Services(cfg.Config) {
 		name := s.Spec.Name

@@ -53,7 +53,7 @@ func New(cfg Config, log *slog.Logger) (*Console, error) {
 	c := &Console{mux: http.NewServeMux(), client: &http.Client{Transport: transport(), Timeout: 3 * time.Second}, orders: cfg.OrdersURL}
 	t := transport()
 	for prefix, base := range map[string]string{
-		"/v1/orders": cfg.OrdersURL, "/v1/availability": cfg.OrdersURL, "/v1/payments": cfg.PaymentsURL,
+		"/v1/orders": cfg.OrdersURL, "/v1/availability": cfg.OrdersURL, "/v1/payments": cfg.PaymentsURL, "/v1/provider-webhooks": cfg.PaymentsURL,
 		"/v1/products": cfg.InventoryURL, "/v1/shipments": cfg.InventoryURL, "/v1/stock-moves": cfg.InventoryURL,
 		"/v1/notifications": cfg.NotificationsURL,
 	} {

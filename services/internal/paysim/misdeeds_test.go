@@ -36,19 +36,20 @@ func (c caller) impatient(method, path, key string, body any) reply {
 	return r
 }
 
-// what is asked of the provider in the tests of misdeeds.
-func (c caller) operation(op string) (path string, body any) {
+// prepare has the provider come so far that op can be asked for under key, of what
+// token lets go wrong, and returns how.
+func (c caller) prepare(op, token, key string) (path string, body any) {
 	c.t.Helper()
 	if op == "authorize" {
-		return "/authorizations", asking("tok_ok")
+		return "/authorizations", asking(token)
 	}
-	id := c.authorized("a0")
+	id := c.authorize(key+"-a", token).field(c.t, "id")
 	path = "/authorizations/" + id + "/" + op
 	switch op {
 	case "capture":
 		return path, map[string]any{"amount_minor": 1000}
 	case "refund":
-		if r := c.do("POST", "/authorizations/"+id+"/capture", "c0", map[string]any{"amount_minor": 1000}); r.status != 200 {
+		if r := c.do("POST", "/authorizations/"+id+"/capture", key+"-c", map[string]any{"amount_minor": 1000}); r.status != 200 {
 			c.t.Fatalf("capture: got %d %s, want 200", r.status, r.body)
 		}
 		return path + "s", map[string]any{"amount_minor": 400, "reason": "returned"}
@@ -56,12 +57,12 @@ func (c caller) operation(op string) (path string, body any) {
 	return path, nil
 }
 
-// effects counts what was done under key k1.
-func (c caller) effects() int {
+// effects counts what was done under key.
+func (c caller) effects(key string) int {
 	c.t.Helper()
 	n := 0
 	for _, e := range c.books("") {
-		if e.Key == "k1" && e.Status == "succeeded" {
+		if e.Key == key && e.Status == "succeeded" {
 			n++
 		}
 	}
@@ -70,6 +71,7 @@ func (c caller) effects() int {
 
 func TestMisdeeds(t *testing.T) {
 	t.Parallel()
+	shared, _ := newCaller(t)
 	for _, tc := range []struct {
 		misdeed string
 		status  int // of the first answer, 0 = none
@@ -92,12 +94,12 @@ func TestMisdeeds(t *testing.T) {
 		for _, op := range []string{"authorize", "capture", "void", "refund"} {
 			t.Run(op+" "+tc.misdeed, func(t *testing.T) {
 				t.Parallel()
-				c, _ := newCaller(t)
-				path, body := c.operation(op)
-				c.conduct(op, tc.misdeed, 1)
-				first := c.impatient("POST", path, "k1", body)
-				messagingtest.Wait(t, fmt.Sprintf("%d effects", tc.effects), func() bool { return c.effects() == tc.effects })
-				again := c.do("POST", path, "k1", body)
+				c := caller{t, shared.url}
+				key := op + "-" + tc.misdeed
+				path, body := c.prepare(op, "tok_"+op+"_"+tc.misdeed, key)
+				first := c.impatient("POST", path, key, body)
+				messagingtest.Wait(t, fmt.Sprintf("%d effects", tc.effects), func() bool { return c.effects(key) == tc.effects })
+				again := c.do("POST", path, key, body)
 				if first.status == 201 {
 					first.status = 200
 				}
@@ -116,8 +118,8 @@ func TestMisdeeds(t *testing.T) {
 				case tc.second == -1: // the key is forgotten, the state isn't
 					status = 409
 				}
-				if again.status != status || c.effects() != want {
-					t.Errorf("again: got %d %s and %d effects, want %d and %d", again.status, again.body, c.effects(), status, want)
+				if again.status != status || c.effects(key) != want {
+					t.Errorf("again: got %d %s and %d effects, want %d and %d", again.status, again.body, c.effects(key), status, want)
 				}
 			})
 		}
@@ -153,8 +155,8 @@ func TestAStoredErrorEndsWithTheLookUp(t *testing.T) {
 			if r := c.authorize("k1", "tok_authorize_"+tc.misdeed); r.status != tc.then {
 				t.Errorf("after the look-up: got %d %s, want %d", r.status, r.body, tc.then)
 			}
-			if c.effects() != tc.effects {
-				t.Errorf("got %d effects, want %d", c.effects(), tc.effects)
+			if c.effects("k1") != tc.effects {
+				t.Errorf("got %d effects, want %d", c.effects("k1"), tc.effects)
 			}
 		})
 	}
@@ -170,9 +172,9 @@ func TestAnEffectComesAfterTheClientHasGone(t *testing.T) {
 	if r := c.do("GET", "/authorizations?key=k1", "", nil); r.status != 404 {
 		t.Errorf("look-up at once: got %d, want 404", r.status)
 	}
-	messagingtest.Wait(t, "the effect", func() bool { return c.effects() == 1 })
-	if r := c.authorize("k1", "tok_ok"); r.status != 201 || !r.replayed || c.effects() != 1 {
-		t.Errorf("again: got %d, replayed %t, %d effects, want one effect's stored 201", r.status, r.replayed, c.effects())
+	messagingtest.Wait(t, "the effect", func() bool { return c.effects("k1") == 1 })
+	if r := c.authorize("k1", "tok_ok"); r.status != 201 || !r.replayed || c.effects("k1") != 1 {
+		t.Errorf("again: got %d, replayed %t, %d effects, want one effect's stored 201", r.status, r.replayed, c.effects("k1"))
 	}
 }
 
@@ -301,7 +303,7 @@ func TestAResetConnectionIsNoAnswer(t *testing.T) {
 	c, _ := newCaller(t)
 	c.conduct("authorize", "reset", 1)
 	_, err := c.send(context.Background(), "POST", "/authorizations", apiKey, "k1", asking("tok_ok"))
-	if err == nil || errors.Is(err, http.ErrHandlerTimeout) || c.effects() != 1 {
-		t.Errorf("got %v and %d effects, want an error in mid-answer and one effect", err, c.effects())
+	if err == nil || errors.Is(err, http.ErrHandlerTimeout) || c.effects("k1") != 1 {
+		t.Errorf("got %v and %d effects, want an error in mid-answer and one effect", err, c.effects("k1"))
 	}
 }

@@ -64,9 +64,14 @@ func (s shop) deliver(commands ...messaging.Body) string {
 	}
 	var list []string
 	for _, m := range s.db.Published(s.t, "payments") {
-		list = append(list, strings.TrimPrefix(strings.TrimPrefix(m.Kind, "payments."), "payment_"))
+		list = append(list, eventName(m.Kind))
 	}
 	return strings.Join(list, ", ")
+}
+
+// eventName is the part of a kind that tells one from another.
+func eventName(kind string) string {
+	return strings.TrimPrefix(strings.TrimPrefix(kind, "payments."), "payment_")
 }
 
 // wantOperations checks the provider's books of the order: "<attempt> <kind> <amount>".
@@ -85,12 +90,17 @@ func (s shop) wantOperations(want ...string) {
 // "<kind> <amount>"; and that our ledger has what moved.
 func (s shop) wantSucceeded(want ...string) {
 	s.t.Helper()
+	s.wantSucceededOf(orderID, want...)
+}
+
+func (s shop) wantSucceededOf(orderID string, want ...string) {
+	s.t.Helper()
 	got := []string{}
 	for _, e := range s.books("status=succeeded&reference=" + orderID) {
 		got = append(got, fmt.Sprintf("%s %d", e.Kind, e.AmountMinor))
 	}
 	if fmt.Sprint(got) != fmt.Sprint(want) {
-		s.t.Errorf("provider's books: got %q, want %q", got, want)
+		s.t.Errorf("provider's books of order %s: got %q, want %q", orderID, got, want)
 	}
 	moved := slices.DeleteFunc(slices.Clone(want), func(row string) bool {
 		return !strings.HasPrefix(row, "capture") && !strings.HasPrefix(row, "refund")

@@ -61,12 +61,8 @@ func dispatch(r Reservation, p pace) decision {
 		return decision{Reservation: r, Due: p.dispatch}
 	case r.Status == Packed:
 		return ignored(r, "repeated: under way")
-	case r.Status == Shipped:
-		return ignored(r, "repeated: shipped", r.dispatched())
-	case r.Status == Delivered:
-		return ignored(r, "repeated: delivered", r.delivered())
-	case r.Status == Lost:
-		return ignored(r, "repeated: lost", r.lost())
+	case r.Status.hasLeft():
+		return ignored(r, "repeated: "+string(r.Status), r.onItsWay())
 	case r.Status == unknown:
 		return ignored(r, "nothing to dispatch: no such reservation")
 	}
@@ -165,6 +161,17 @@ func (r Reservation) packed() messaging.Body {
 
 func (r Reservation) dispatched() messaging.Body {
 	return contracts.ShipmentDispatched{ReservationID: r.ID, OrderID: r.OrderID, Tracking: r.Tracking}
+}
+
+// onItsWay is where the goods of r are, which have left the house.
+func (r Reservation) onItsWay() messaging.Body {
+	switch r.Status {
+	case Delivered:
+		return r.delivered()
+	case Lost:
+		return r.lost()
+	}
+	return r.dispatched()
 }
 
 func (r Reservation) delivered() messaging.Body {

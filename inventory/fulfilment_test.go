@@ -240,8 +240,8 @@ func TestBadHabits(t *testing.T) {
 	f.collect(t, contracts.KindShipmentDispatched, contracts.KindShipmentLost)
 	f.handled(t, "ignored", gone.dispatch())
 	f.said(t, contracts.KindShipmentLost)
-	f.handled(t, "ignored", gone.release()) // too late: no answer
-	f.said(t)
+	f.handled(t, "ignored", gone.release()) // too late
+	f.said(t, contracts.KindShipmentLost)
 	if got := f.status(t, gone.reservation); got != Lost {
 		t.Errorf("status %q, want lost", got)
 	}

@@ -131,7 +131,7 @@ func (w *world) release(rt *rapid.T) {
 		w.ends(b, Released)
 		w.sends(rt, b.order.release(), "done", contracts.KindStockReleased)
 	case Shipped, Delivered, Lost:
-		w.sends(rt, b.order.release(), "ignored")
+		w.sends(rt, b.order.release(), "ignored", onItsWay[b.status])
 	default:
 		w.sends(rt, b.order.release(), "ignored", contracts.KindStockReleased)
 	}
@@ -182,13 +182,20 @@ func (w *world) fulfil(rt *rapid.T) {
 
 func (w *world) dispatch(rt *rapid.T) {
 	b := w.one(rt, Packed)
-	outcome, says := "ignored", map[Status][]string{
-		Shipped: {contracts.KindShipmentDispatched}, Delivered: {contracts.KindShipmentDelivered}, Lost: {contracts.KindShipmentLost},
-	}
+	outcome := "ignored"
 	if b.status == Packed && !b.asked {
 		outcome, b.asked = "done", true
 	}
-	w.sends(rt, b.order.dispatch(), outcome, says[b.status]...)
+	if kind, left := onItsWay[b.status]; left {
+		w.sends(rt, b.order.dispatch(), outcome, kind)
+	} else {
+		w.sends(rt, b.order.dispatch(), outcome)
+	}
+}
+
+// onItsWay is what is said of goods that have left the house.
+var onItsWay = map[Status]string{
+	Shipped: contracts.KindShipmentDispatched, Delivered: contracts.KindShipmentDelivered, Lost: contracts.KindShipmentLost,
 }
 
 // at is the path of a request about one of the model's orders; false when there is none.

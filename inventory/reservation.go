@@ -194,7 +194,8 @@ func (r Reservation) reserveAnswer() messaging.Body {
 }
 
 // release decides on m for r. It undoes everything before shipping; nothing to
-// undo is a success too, and of an unknown reservation a tombstone stays.
+// undo is a success too, and of an unknown reservation a tombstone stays. What has
+// left the house is answered by where it is.
 func release(r Reservation, m contracts.ReleaseStock) decision {
 	return letGo(r, m.ReservationID, m.OrderID, m.Reason)
 }
@@ -211,7 +212,7 @@ func letGo(r Reservation, id, orderID, reason string) decision {
 		r.Status, r.Reason, r.Asked = Released, reason, false
 		return decision{Reservation: r, Moves: moves, Due: noStep, Say: []messaging.Body{answer}}
 	case r.Status.hasLeft():
-		return ignored(r, "too late: "+string(r.Status))
+		return ignored(r, "too late: "+string(r.Status), r.onItsWay())
 	}
 	return ignored(r, "nothing to release: "+string(r.Status), answer)
 }

@@ -126,6 +126,16 @@ func noteAnswer(o *Order, in Input) {
 	}
 }
 
+// noteLeft notes that what was to be released has left the house. When all is
+// refunded already, that is told.
+func noteLeft(o *Order, in Input) {
+	noteDispatched(o, in)
+	o.AwaitsRelease = false
+	if allRefunded.Holds(*o) {
+		noteLastRefund(o, in)
+	}
+}
+
 // noteVoidRefused notes whether the money is ours: then it can only be refunded.
 func noteVoidRefused(o *Order, in Input) {
 	if m, ok := in.Body.(contracts.PaymentVoidRefused); ok && m.ReasonCode == contracts.ReasonCaptured {

@@ -136,7 +136,7 @@ var (
 
 func awaited(o Order, in Input) bool {
 	switch in.On {
-	case contracts.KindStockReleased:
+	case contracts.KindStockReleased, contracts.KindShipmentDispatched, contracts.KindShipmentDelivered, contracts.KindShipmentLost:
 		return o.AwaitsRelease
 	case contracts.KindPaymentVoided:
 		return o.AwaitsVoid

@@ -172,6 +172,12 @@ var moves = slices.Concat([]move{
 	row(20, "refunded, stock not free yet", orderIn(Refunding, releasing), refundedKind, Refunding, ""),
 	row(20, "stock free, not refunded yet", orderIn(Refunding, releasing), released, Refunding, ""),
 	row(20, "stock free, all refunded", orderIn(Refunding, releasing, repaid), released, Refunded, "returned", eRefunded),
+	row(20, "its stock has left the house, not refunded yet", orderIn(Refunding, releasing), contracts.KindShipmentDispatched, Refunding, ""),
+	row(20, "its stock is with the customer, not refunded yet", orderIn(Refunding, releasing), contracts.KindShipmentDelivered, Refunding, ""),
+	row(20, "its stock is lost, not refunded yet", orderIn(Refunding, releasing), lost, Refunding, ""),
+	row(20, "its stock has left the house, all refunded", orderIn(Refunding, releasing, repaid), contracts.KindShipmentDispatched, Refunded, "returned", eRefunded),
+	row(20, "its stock is with the customer, all refunded", orderIn(Refunding, releasing, repaid), contracts.KindShipmentDelivered, Refunded, "returned", eRefunded),
+	row(20, "its stock is lost, all refunded", orderIn(Refunding, releasing, repaid), lost, Refunded, "returned", eRefunded),
 	row(20, "a refund fails", orderIn(Refunding), contracts.KindRefundFailed, NeedsAttention, "refund_failed", eAttention),
 
 	row(21, "hold ends before stock reserved was heard", orderIn(Placed), contracts.KindReservationExpired, Compensating, "reservation_expired", cRelease),

@@ -26,6 +26,9 @@ type Transition struct {
 // transitions is the state machine: nothing else decides whether a move is legal.
 var transitions = slices.Concat(steps, overdue())
 
+// left are what inventory answers to a release of what has left the house.
+var left = on(contracts.KindShipmentDispatched, contracts.KindShipmentDelivered, contracts.KindShipmentLost)
+
 var steps = []Transition{
 	{Row: 1, From: from(Unplaced), On: on(Place), To: Placed,
 		Sends: []Send{reserveStock, orderPlaced}},
@@ -109,6 +112,11 @@ var steps = []Transition{
 		Reason: kept, Then: noteLastRefund, Sends: []Send{orderRefunded}},
 	{Row: 20, From: from(Refunding), On: on(contracts.KindStockReleased), When: lastAnswer, To: Refunding, Stays: true,
 		Then: noteAnswer},
+	// Or when it turns out to have left the house: nothing will be free then.
+	{Row: 20, From: from(Refunding), On: on(left...), If: allRefunded, When: lastAnswer, To: Refunded,
+		Reason: kept, Then: noteLeft, Sends: []Send{orderRefunded}},
+	{Row: 20, From: from(Refunding), On: on(left...), When: lastAnswer, To: Refunding, Stays: true,
+		Then: noteLeft},
 
 	{Row: 21, From: from(Placed, AwaitingCustomer, Authorizing, PaymentFailed, Confirmed), On: on(contracts.KindReservationExpired), To: Compensating, EndsAs: Expired,
 		Reason: because("reservation_expired"), Sends: undo},

@@ -202,12 +202,14 @@ func (s *Service) undoAndTell(calls context.Context, p Payment, a Attempt, event
 // recordUndone writes what undo found of an attempt and returns the attempt as
 // it is then.
 func (s *Service) recordUndone(ctx context.Context, tx *messaging.Tx, a Attempt, found Authorization, refused string) (Attempt, error) {
-	try := a.VoidTry
+	tried := a
 	a, err := s.store.lockAttempt(ctx, tx, a.PaymentID, a.Number)
-	if err != nil {
+	switch {
+	case err != nil:
 		return a, err
-	}
-	if found.Status == Approved && a.VoidTry != try {
+	case a.unanswered() && a.AuthorizeTry != tried.AuthorizeTry:
+		return a, errMeanwhile // somebody may be asking under the next key: that one has to be undone
+	case found.Status == Approved && a.VoidTry != tried.VoidTry:
 		return a, nil // this refusal is on record
 	}
 	key := a.key(OpVoid)

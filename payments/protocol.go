@@ -20,6 +20,45 @@ const callsLimit = 25 * time.Second
 // have happened, or with an error that has the command tried again: what isn't known
 // is looked up, then asked for again under the same key. Nothing is guessed.
 
+// talk is the talk with one provider.
+type talk struct {
+	gateway Gateway
+	notes   Notes
+}
+
+// Notes are what has to be written between two requests to the provider, each
+// committed when its function returns.
+type Notes struct {
+	Unknown       func(context.Context, Attempt) error            // nobody knows what came of authorizing it
+	UnknownRefund func(context.Context, Repayment) error          // nor of giving it back
+	Voiding       func(context.Context, Attempt) error            // the intent to void it
+	Spent         func(context.Context, Attempt, Operation) error // the operation's key came to nothing for good
+}
+
+// notesIn are the notes that are written into store.
+func notesIn(bus *messaging.Bus, store store) Notes {
+	note := func(ctx context.Context, write func(*messaging.Tx)) error {
+		return bus.InTx(ctx, func(_ context.Context, tx *messaging.Tx) error {
+			write(tx)
+			return nil
+		})
+	}
+	return Notes{
+		Unknown: func(ctx context.Context, a Attempt) error {
+			return note(ctx, func(tx *messaging.Tx) { store.saveUnknown(tx, a) })
+		},
+		UnknownRefund: func(ctx context.Context, r Repayment) error {
+			return note(ctx, func(tx *messaging.Tx) { store.saveRefundUnknown(tx, r) })
+		},
+		Voiding: func(ctx context.Context, a Attempt) error {
+			return note(ctx, func(tx *messaging.Tx) { store.insertVoids(tx, a) })
+		},
+		Spent: func(ctx context.Context, a Attempt, op Operation) error {
+			return note(ctx, func(tx *messaging.Tx) { store.saveSpent(tx, a, op) })
+		},
+	}
+}
+
 // errSpent: the provider keeps an error under the key, and a look-up has found that
 // nothing was done under it. It is the one case in which another key may be used.
 var errSpent = errors.New("the provider keeps an error under the key, and did nothing")
@@ -68,53 +107,50 @@ func (a Attempt) query(p Payment) AuthorizationQuery {
 
 // authorize has the provider set the money of a aside, or, with find, looks up
 // first what came of asking before. It may return errSpent. What isn't known is noted.
-func (s *Service) authorize(ctx context.Context, p Payment, a Attempt, todo step) (Authorization, error) {
+func (t talk) authorize(ctx context.Context, p Payment, a Attempt, todo step) (Authorization, error) {
 	if todo == find {
-		got, err := s.gateway.FindAuthorization(ctx, a.query(p))
+		got, err := t.gateway.FindAuthorization(ctx, a.query(p))
 		if err != nil || got.Status != Missing {
 			return got, again(err)
 		}
 	}
-	got, err := s.gateway.Authorize(ctx, AuthorizeRequest{
+	got, err := t.gateway.Authorize(ctx, AuthorizeRequest{
 		Key: a.key(OpAuthorize), Reference: p.OrderID, AmountMinor: a.AmountMinor, Currency: p.Currency, MethodToken: a.MethodToken,
 	})
 	if !unsure(err) {
 		return got, again(err)
 	}
-	found, lookErr := s.gateway.FindAuthorization(ctx, a.query(p))
+	found, lookErr := t.gateway.FindAuthorization(ctx, a.query(p))
 	switch {
 	case lookErr == nil && found.Status != Missing:
 		return found, nil
 	case lookErr == nil && spent(err):
 		return found, fmt.Errorf("%w: %w", errSpent, err)
 	}
-	return got, errors.Join(again(errors.Join(err, lookErr)), s.noteUnknown(ctx, a))
+	return got, errors.Join(again(errors.Join(err, lookErr)), t.noteUnknown(ctx, a))
 }
 
 // noteUnknown writes that nobody knows what came of a's authorization, which was
 // asked for just now.
-func (s *Service) noteUnknown(ctx context.Context, a Attempt) error {
+func (t talk) noteUnknown(ctx context.Context, a Attempt) error {
 	if a.Status == Unknown {
 		return nil
 	}
-	return s.bus.InTx(ctx, func(_ context.Context, tx *messaging.Tx) error {
-		s.store.saveUnknown(tx, a)
-		return nil
-	})
+	return t.notes.Unknown(ctx, a)
 }
 
 // capture has the provider take amountMinor of a, or, with find, looks up first what
 // came of asking before. It returns how the authorization stands: Taken, or ended
 // otherwise and why the capture was refused. What the provider will not let us
 // capture is given back: a failed capture closes its authorization.
-func (s *Service) capture(ctx context.Context, p Payment, a Attempt, amountMinor int64, todo step) (got Authorization, refused string, err error) {
+func (t talk) capture(ctx context.Context, p Payment, a Attempt, amountMinor int64, todo step) (got Authorization, refused string, err error) {
 	if todo == find {
-		got, err := s.gateway.FindAuthorization(ctx, a.query(p))
+		got, err := t.gateway.FindAuthorization(ctx, a.query(p))
 		if err != nil || got.Status != Approved {
 			return got, notTaken(got), again(err)
 		}
 	}
-	got, err = s.gateway.Capture(ctx, CaptureRequest{Key: a.key(OpCapture), Ref: a.ProviderRef, AmountMinor: amountMinor, Currency: p.Currency})
+	got, err = t.gateway.Capture(ctx, CaptureRequest{Key: a.key(OpCapture), Ref: a.ProviderRef, AmountMinor: amountMinor, Currency: p.Currency})
 	if err == nil {
 		return got, "", nil
 	}
@@ -123,7 +159,7 @@ func (s *Service) capture(ctx context.Context, p Payment, a Attempt, amountMinor
 	if !said && !unsure(err) {
 		return got, "", again(err)
 	}
-	found, lookErr := s.gateway.FindAuthorization(ctx, a.query(p))
+	found, lookErr := t.gateway.FindAuthorization(ctx, a.query(p))
 	switch {
 	case lookErr != nil:
 		return found, "", again(errors.Join(lookErr, away(err)))
@@ -132,10 +168,14 @@ func (s *Service) capture(ctx context.Context, p Payment, a Attempt, amountMinor
 	case found.Status != Approved:
 		return found, notTaken(found), nil
 	case said:
-		found, _, err = s.release(ctx, p, a)
+		found, kept, err := t.release(ctx, p, a)
+		if err == nil && kept != "" && found.Status == Approved {
+			// Told now, the customer would pay again while this is set aside for good.
+			err = t.useNextKey(ctx, a, OpVoid, fmt.Errorf("the release of a refused capture is refused: %s", kept))
+		}
 		return found, no.reason(), err
 	case spent(err):
-		return found, "", s.useNextKey(ctx, a, OpCapture, err)
+		return found, "", t.useNextKey(ctx, a, OpCapture, err)
 	}
 	return found, "", again(err)
 }
@@ -163,15 +203,12 @@ func notTaken(got Authorization) string {
 
 // release voids the authorization of an attempt whose capture the provider refused,
 // with the intent noted first.
-func (s *Service) release(ctx context.Context, p Payment, a Attempt) (Authorization, string, error) {
-	err := s.bus.InTx(ctx, func(_ context.Context, tx *messaging.Tx) error {
-		s.store.insertVoids(tx, a)
-		return nil
-	})
+func (t talk) release(ctx context.Context, p Payment, a Attempt) (Authorization, string, error) {
+	err := t.notes.Voiding(ctx, a)
 	if err != nil {
 		return Authorization{}, "", err
 	}
-	return s.void(ctx, p, a)
+	return t.void(ctx, p, a)
 }
 
 // undo leaves nothing set aside for a at the provider. It returns what is there
@@ -179,12 +216,12 @@ func (s *Service) release(ctx context.Context, p Payment, a Attempt) (Authorizat
 // looked up first. When the provider has never heard of it, the request may still be
 // on its way and have its effect after all: so it is made, under the same key, which
 // uses the key up whatever arrives later, and what came of it is voided.
-func (s *Service) undo(ctx context.Context, p Payment, a Attempt) (there Authorization, refused string, err error) {
-	if there, err = s.gateway.FindAuthorization(ctx, a.query(p)); err != nil {
+func (t talk) undo(ctx context.Context, p Payment, a Attempt) (there Authorization, refused string, err error) {
+	if there, err = t.gateway.FindAuthorization(ctx, a.query(p)); err != nil {
 		return there, "", again(err)
 	}
 	if there.Status == Missing {
-		if there, err = s.authorize(ctx, p, a, ask); errors.Is(err, errSpent) {
+		if there, err = t.authorize(ctx, p, a, ask); errors.Is(err, errSpent) {
 			return Authorization{Status: Missing}, "", nil
 		}
 		if err != nil {
@@ -194,7 +231,7 @@ func (s *Service) undo(ctx context.Context, p Payment, a Attempt) (there Authori
 	switch there.Status {
 	case Approved:
 		a.ProviderRef = there.Ref
-		return s.void(ctx, p, a)
+		return t.void(ctx, p, a)
 	case Taken:
 		return there, notVoided(there, ""), nil
 	}
@@ -202,8 +239,8 @@ func (s *Service) undo(ctx context.Context, p Payment, a Attempt) (there Authori
 }
 
 // void has the provider give back what it holds for a. See undo for what it returns.
-func (s *Service) void(ctx context.Context, p Payment, a Attempt) (there Authorization, refused string, err error) {
-	there, err = s.gateway.Void(ctx, VoidRequest{Key: a.key(OpVoid), Ref: a.ProviderRef})
+func (t talk) void(ctx context.Context, p Payment, a Attempt) (there Authorization, refused string, err error) {
+	there, err = t.gateway.Void(ctx, VoidRequest{Key: a.key(OpVoid), Ref: a.ProviderRef})
 	if err == nil {
 		return there, "", nil
 	}
@@ -212,7 +249,7 @@ func (s *Service) void(ctx context.Context, p Payment, a Attempt) (there Authori
 	if !said && !unsure(err) {
 		return there, "", again(err)
 	}
-	found, lookErr := s.gateway.FindAuthorization(ctx, a.query(p))
+	found, lookErr := t.gateway.FindAuthorization(ctx, a.query(p))
 	switch {
 	case lookErr != nil:
 		return found, "", again(errors.Join(lookErr, away(err)))
@@ -221,7 +258,7 @@ func (s *Service) void(ctx context.Context, p Payment, a Attempt) (there Authori
 	case said:
 		return found, notVoided(found, no.reason()), nil
 	case spent(err):
-		return found, "", s.useNextKey(ctx, a, OpVoid, err)
+		return found, "", t.useNextKey(ctx, a, OpVoid, err)
 	}
 	return found, "", again(err)
 }
@@ -240,15 +277,15 @@ func notVoided(got Authorization, code string) string {
 
 // refund has the provider give money of a back, or, with find, looks up first what
 // came of asking before. The answer is Refunded or NotRefunded.
-func (s *Service) refund(ctx context.Context, p Payment, r Repayment, a Attempt, todo step) (Refund, error) {
+func (t talk) refund(ctx context.Context, p Payment, r Repayment, a Attempt, todo step) (Refund, error) {
 	q := RefundQuery{Ref: a.ProviderRef, Key: r.key(), AskedAt: r.AskedAt}
 	if todo == find {
-		got, err := s.gateway.FindRefund(ctx, q)
+		got, err := t.gateway.FindRefund(ctx, q)
 		if err != nil || got.Status != RefundMissing {
 			return got, again(err)
 		}
 	}
-	got, err := s.gateway.Refund(ctx, RefundRequest{
+	got, err := t.gateway.Refund(ctx, RefundRequest{
 		Key: r.key(), Ref: a.ProviderRef, AmountMinor: r.AmountMinor, Currency: p.Currency, Reason: r.Reason,
 	})
 	if err == nil {
@@ -259,7 +296,7 @@ func (s *Service) refund(ctx context.Context, p Payment, r Repayment, a Attempt,
 	if !said && !unsure(err) {
 		return got, again(err)
 	}
-	found, lookErr := s.gateway.FindRefund(ctx, q)
+	found, lookErr := t.gateway.FindRefund(ctx, q)
 	switch {
 	case lookErr != nil:
 		return found, again(errors.Join(lookErr, away(err)))
@@ -272,10 +309,7 @@ func (s *Service) refund(ctx context.Context, p Payment, r Repayment, a Attempt,
 		// which the next key may be used.
 		return Refund{Status: NotRefunded, ReasonCode: reasonProviderError}, nil
 	}
-	noted := s.bus.InTx(ctx, func(_ context.Context, tx *messaging.Tx) error {
-		s.store.saveRefundUnknown(tx, r)
-		return nil
-	})
+	noted := t.notes.UnknownRefund(ctx, r)
 	return found, errors.Join(again(err), noted)
 }
 
@@ -285,11 +319,8 @@ const reasonProviderError = "provider_error"
 
 // useNextKey notes that the key of op on a is used up without effect and returns
 // the error that has the command tried again, under the next one.
-func (s *Service) useNextKey(ctx context.Context, a Attempt, op Operation, err error) error {
-	noted := s.bus.InTx(ctx, func(_ context.Context, tx *messaging.Tx) error {
-		s.store.saveSpent(tx, a, op)
-		return nil
-	})
+func (t talk) useNextKey(ctx context.Context, a Attempt, op Operation, err error) error {
+	noted := t.notes.Spent(ctx, a, op)
 	if noted != nil {
 		return noted
 	}

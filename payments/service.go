@@ -65,11 +65,11 @@ type Config struct {
 
 // Service is payments in one process.
 type Service struct {
-	bus     *messaging.Bus
-	cfg     Config
-	store   store
-	gateway Gateway
-	log     *slog.Logger
+	bus   *messaging.Bus
+	cfg   Config
+	store store
+	log   *slog.Logger
+	talk
 }
 
 // New returns the service with its handlers registered on bus. db is a pool
@@ -83,7 +83,8 @@ func New(cfg Config, db *sqlx.DB, bus *messaging.Bus, log *slog.Logger) (*Servic
 }
 
 func newService(cfg Config, gateway Gateway, db *sqlx.DB, bus *messaging.Bus, log *slog.Logger) *Service {
-	s := &Service{bus: bus, cfg: cfg, store: store{db}, gateway: newBreaker(gateway, log), log: log}
+	s := &Service{bus: bus, cfg: cfg, store: store{db}, log: log}
+	s.talk = talk{newBreaker(gateway, log), notesIn(bus, s.store)}
 	messaging.HandleOutside(bus, s.authorizePayment)
 	messaging.HandleOutside(bus, s.capturePayment)
 	messaging.HandleOutside(bus, s.voidPayment)

@@ -164,14 +164,15 @@ func (s store) beginCapture(tx *messaging.Tx, a Attempt, amountMinor int64) {
 		a.PaymentID, a.Number, a.CaptureID, a.key(OpCapture), amountMinor, a.CaptureTry)
 }
 
-// insertVoids writes the intent to void each attempt.
+// insertVoids writes the intent to void each attempt, and the one to ask for it under
+// its key once more: that is how a request that may yet arrive is undone.
 func (s store) insertVoids(tx *messaging.Tx, attempts ...Attempt) {
 	for _, a := range attempts {
 		tx.Queue(`
 			INSERT INTO payments.provider_calls (key, payment_id, attempt, operation, amount_minor, try)
-			VALUES ($1, $2, $3, 'void', $4, $5)
+			VALUES ($1, $2, $3, 'void', $4, $5), ($6, $2, $3, 'authorize', $4, $7)
 			ON CONFLICT (key) DO NOTHING`,
-			a.key(OpVoid), a.PaymentID, a.Number, a.AmountMinor, a.VoidTry)
+			a.key(OpVoid), a.PaymentID, a.Number, a.AmountMinor, a.VoidTry, a.key(OpAuthorize), a.AuthorizeTry)
 	}
 }
 

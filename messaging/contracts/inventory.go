@@ -52,7 +52,8 @@ func (ReserveStock) SchemaVersion() int { return 2 }
 
 // ReleaseStock undoes a reservation in any state before shipping; of one that
 // never was it leaves a tombstone, so that an overtaken ReserveStock is refused.
-// Answered by StockReleased, always.
+// Answered by StockReleased or, when the goods have left the house, by
+// ShipmentDispatched, ShipmentDelivered or ShipmentLost, whichever is so.
 type ReleaseStock struct {
 	ReservationID string `json:"reservation_id" validate:"required,uuid"`
 	OrderID       string `json:"order_id" validate:"required,uuid"`

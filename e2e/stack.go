@@ -146,7 +146,7 @@ func (s *Stack) isUp(service string) bool {
 func (s *Stack) WaitReady(t testing.TB, names ...string) {
 	t.Helper()
 	for _, name := range names {
-		c := NewCustomer(t, s.Peer(first(name)))
+		c := NewCustomer(t, s.Reach(first(name)))
 		eventually(t, 30*time.Second, func() error {
 			a, err := c.Do(t.Context(), http.MethodGet, "/readyz", nil)
 			if err == nil && a.Status != http.StatusOK {

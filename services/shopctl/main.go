@@ -27,6 +27,7 @@ type commands struct {
 	Journey journeyCommand `cmd:"" help:"Every message about an order: when, how long, what became of it."`
 	Queue   queueCommand   `cmd:"" help:"Pause, resume or replay a queue."`
 	Load    loadCommand    `cmd:"" help:"Place orders and measure how long they take."`
+	Ready   readyCommand   `cmd:"" help:"Ask a program whether it can serve."`
 	Bench   benchCommand   `cmd:"" help:"Measure the messaging layer and the shop, beside pgbench and what others would take instead."`
 }
 

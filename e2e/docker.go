@@ -41,7 +41,7 @@ var database = Process{Service: "postgres", Replica: 1}
 
 // Inside of containers, where nobody else listens, each has its usual port.
 const (
-	programPort  = "8080"
+	programPort  = "8080" // of the image, see imageRecipe
 	databasePort = "5432"
 )
 
@@ -127,12 +127,8 @@ func (d *docker) startDatabase(ctx context.Context, image string) error {
 }
 
 func (d *docker) Start(ctx context.Context, p Process, env map[string]string) (string, error) {
-	settings := map[string]string{"ADDR": "0.0.0.0:" + programPort}
-	for name, value := range env {
-		settings[name] = value
-	}
 	return d.Reach(p), d.create(ctx, p, programPort, testcontainers.ContainerRequest{
-		Image: d.engine.image, Entrypoint: []string{"/" + p.Service}, Env: settings,
+		Image: d.engine.image, Entrypoint: []string{"/" + p.Service}, Env: env,
 	}, func(h *container.HostConfig) {
 		h.ReadonlyRootfs = true
 		h.CapDrop = []string{"ALL"}

@@ -68,8 +68,8 @@ func closeEngine() error {
 
 func (e *engine) labels() map[string]string { return map[string]string{ownerLabel: e.owner} }
 
-// sweep removes the containers, with their volumes, the networks and the images
-// of those owners of whom it is said so.
+// sweep removes the containers, networks, volumes and images of those owners of
+// whom it is said so.
 func (e *engine) sweep(ctx context.Context, of func(owner) bool) error {
 	ours := func(labels map[string]string) bool {
 		o, known := parseOwner(labels[ownerLabel])
@@ -93,6 +93,16 @@ func (e *engine) sweep(ctx context.Context, of func(owner) bool) error {
 	for _, n := range networks.Items {
 		if ours(n.Labels) {
 			_, err := e.client.NetworkRemove(ctx, n.ID, client.NetworkRemoveOptions{})
+			errs = append(errs, unlessNotFound(err))
+		}
+	}
+	volumes, err := e.client.VolumeList(ctx, client.VolumeListOptions{Filters: labelled})
+	if err != nil {
+		return errors.Join(append(errs, err)...)
+	}
+	for _, v := range volumes.Items {
+		if ours(v.Labels) {
+			_, err := e.client.VolumeRemove(ctx, v.Name, client.VolumeRemoveOptions{Force: true})
 			errs = append(errs, unlessNotFound(err))
 		}
 	}

@@ -23,6 +23,7 @@ var imagePrograms = append([]string{"shopctl"}, services...)
 const imageRecipe = `FROM scratch
 COPY programs/ /
 COPY ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
+ENV ADDR=0.0.0.0:8080
 USER 65532:65532
 EXPOSE 8080
 `

@@ -34,6 +34,10 @@ type Backend interface {
 	Peer(p Process) string
 	Reach(p Process) string
 
+	// TestHost is where the test listens for the stack's programs to reach it: an
+	// address of this machine, and what they call it.
+	TestHost(ctx context.Context) (listen, name string, err error)
+
 	// Start starts the program of p.Service with the settings env, and nothing
 	// else of the test's environment, and returns Reach(p). It doesn't wait until
 	// p is ready. It fails when p runs already.

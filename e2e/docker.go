@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"net/url"
 	"sync"
@@ -89,6 +90,27 @@ func (d *docker) DSN(role, password string) string {
 func (d *docker) Peer(p Process) string { return "http://" + p.String() + ":" + programPort }
 
 func (d *docker) Reach(p Process) string { return "http://" + d.ports.addr(p) }
+
+// TestHost is the network's gateway, which is this machine where Docker runs on
+// it; where Docker runs in a virtual machine of its own, it has a name for ours.
+func (d *docker) TestHost(ctx context.Context) (listen, name string, err error) {
+	n, err := d.engine.client.NetworkInspect(ctx, d.network, client.NetworkInspectOptions{})
+	if err != nil {
+		return "", "", fmt.Errorf("look for the network's gateway: %w", err)
+	}
+	ours, err := net.InterfaceAddrs()
+	if err != nil {
+		return "", "", err
+	}
+	for _, c := range n.Network.IPAM.Config {
+		for _, a := range ours {
+			if ip, ok := a.(*net.IPNet); ok && ip.IP.String() == c.Gateway.String() {
+				return c.Gateway.String(), c.Gateway.String(), nil
+			}
+		}
+	}
+	return "127.0.0.1", "host.docker.internal", nil
+}
 
 // startDatabase starts PostgreSQL and returns when it takes connections. It is
 // set as the private cluster of the local backend is.

@@ -74,6 +74,10 @@ func (l *local) Peer(p Process) string { return l.Reach(p) }
 
 func (l *local) Reach(p Process) string { return "http://" + l.ports.addr(p) }
 
+func (l *local) TestHost(context.Context) (listen, name string, err error) {
+	return "127.0.0.1", "127.0.0.1", nil
+}
+
 func (l *local) logPath(p Process) string { return filepath.Join(l.crew.dir, p.String()+".log") }
 
 func (l *local) Start(ctx context.Context, p Process, env map[string]string) (string, error) {

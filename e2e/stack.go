@@ -37,6 +37,7 @@ type Stack struct {
 	passwords map[string]string // of the roles, by service; and the provider's key
 	mu        sync.Mutex
 	up        map[string]bool
+	links     []*Link
 }
 
 // NewStack starts a shop for t and returns when it takes orders. When t ends,
@@ -220,8 +221,11 @@ func (s *Stack) close(t testing.TB) {
 		}
 	}
 	var err error
+	for _, l := range s.links {
+		err = errors.Join(err, l.close())
+	}
 	if s.Admin != nil {
-		err = s.Admin.Close()
+		err = errors.Join(err, s.Admin.Close())
 	}
 	if s.crew != nil {
 		err = errors.Join(err, s.crew.end())

@@ -15,7 +15,11 @@
 //   - external: plain processes on the server of DATABASE_URL, an administrator's,
 //     where each stack makes a database and drops it. The services' roles stay.
 //
-// A backend that was named is taken or the tests fail. Tests are scaled down; ORDERFLOW_LONG=1 runs them at full length.
-// Nothing is skipped: what can't run fails and says what to do. Nothing stays
-// behind, not even when the test binary is killed.
+// A backend that was named is taken or the tests fail. A Link is a proxy of the
+// test's between a program and its database or the provider.
+//
+// Tests are scaled down; ORDERFLOW_LONG=1 runs them at full length. Nothing is
+// skipped: what can't run fails and says what to do. Nothing stays behind, not
+// even when the test binary is killed: processes end with it, and what Docker
+// still has is swept by the next run.
 package e2e

@@ -38,7 +38,7 @@ var roots = []string{
 
 // buildImage makes the image of all programs under the name.
 func buildImage(ctx context.Context, c *client.Client, name string, labels map[string]string) error {
-	programs, err := built()
+	programs, err := builtForLinux()
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"sync"
 )
 
 // Process is one running copy of a service's program, the console and the
@@ -27,14 +28,19 @@ type Backend interface {
 	// as the test reaches it, any other a role as the stack's programs do.
 	DSN(role, password string) string
 
-	// Peer is the base URL under which the stack's programs reach p. It is
-	// known before p is started and the same after each start.
+	// Peer is the base URL under which the stack's programs reach p, Reach the one
+	// under which the test does. Both are known before p is started and the same
+	// after each start.
 	Peer(p Process) string
+	Reach(p Process) string
+
+	// TestHost is where the test listens for the stack's programs to reach it: an
+	// address of this machine, and what they call it.
+	TestHost(ctx context.Context) (listen, name string, err error)
 
 	// Start starts the program of p.Service with the settings env, and nothing
-	// else of the test's environment, and returns the base URL under which the
-	// test reaches it: the same after each start. It doesn't wait until p is
-	// ready. It fails when p runs already.
+	// else of the test's environment, and returns Reach(p). It doesn't wait until
+	// p is ready. It fails when p runs already.
 	Start(ctx context.Context, p Process, env map[string]string) (url string, err error)
 
 	// Stop asks p to end (SIGTERM), waits for it and returns its exit code, -1
@@ -57,13 +63,28 @@ type Backend interface {
 	Close(ctx context.Context) error
 }
 
-// newBackend makes the backend for a new stack: the one that E2E_BACKEND names.
-// There is one so far, so that nothing has to be decided.
+// decided is the backend of this run of the tests, chosen at the first call; it
+// is told then, since it says what the figures are worth.
+var decided = sync.OnceValues(func() (choice, error) {
+	c, err := wishesOfEnvironment().decide(context.Background(), os.Stderr)
+	if err == nil {
+		fmt.Fprintf(os.Stderr, "e2e: backend %s: %s\n", c.backend, c.why)
+	}
+	return c, err
+})
+
+// newBackend makes the backend for a new stack.
 func newBackend(ctx context.Context) (Backend, error) {
-	switch name := os.Getenv("E2E_BACKEND"); name {
-	case "", "local":
-		return newLocal(ctx)
+	c, err := decided()
+	if err != nil {
+		return nil, err
+	}
+	switch w := wishesOfEnvironment(); c.backend {
+	case "docker":
+		return newDocker(ctx, w.image)
+	case "external":
+		return newExternal(ctx, w.databaseURL)
 	default:
-		return nil, fmt.Errorf("E2E_BACKEND=%s: no such backend; unset it, or say local", name)
+		return newLocal(ctx)
 	}
 }

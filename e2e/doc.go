@@ -5,7 +5,21 @@
 // what must hold afterwards (check.go).
 //
 // A Backend is what the programs run on; a Stack is one whole shop on a backend
-// of its own. Tests are scaled down; ORDERFLOW_LONG=1 runs them at full length.
-// Nothing is skipped: what can't run fails and says what to do. Nothing stays
-// behind, not even when the test binary is killed.
+// of its own. E2E_BACKEND names it, or says auto, as it does unset: then it is
+// the first that can be had, which is decided within 3 s and told (decide.go).
+//
+//   - docker: each program and PostgreSQL in containers of their own, by
+//     testcontainers-go. E2E_POSTGRES_IMAGE names PostgreSQL's image, E2E_PULL=1
+//     pulls it; the programs' image is built here, without a registry.
+//   - local: plain processes beside a private PostgreSQL.
+//   - external: plain processes on the server of DATABASE_URL, an administrator's,
+//     where each stack makes a database and drops it. The services' roles stay.
+//
+// A backend that was named is taken or the tests fail. A Link is a proxy of the
+// test's between a program and its database or the provider.
+//
+// Tests are scaled down; ORDERFLOW_LONG=1 runs them at full length. Nothing is
+// skipped: what can't run fails and says what to do. Nothing stays behind, not
+// even when the test binary is killed: processes end with it, and what Docker
+// still has is swept by the next run.
 package e2e

@@ -4,12 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"sync"
 	"syscall"
 
@@ -17,13 +14,15 @@ import (
 )
 
 // local is the Backend of plain processes: the programs as they are built, on
-// loopback, beside a private PostgreSQL.
+// loopback, beside a private PostgreSQL. With a database from elsewhere it is the
+// backend external.
 type local struct {
-	server *postgres.Server
-	crew   *crew
+	name     string
+	database localDatabase
+	crew     *crew
 
+	ports   ports
 	mu      sync.Mutex
-	ports   map[Process]int
 	running map[Process]*running
 }
 
@@ -34,7 +33,25 @@ type running struct {
 	exit int           // readable then
 }
 
-func newLocal(ctx context.Context) (_ *local, err error) {
+// localDatabase is the database of a stack of processes.
+type localDatabase interface {
+	DSN(role, password string) string
+	Stop(ctx context.Context) error
+}
+
+// privateDatabase is the one of a server that is started for it.
+type privateDatabase struct{ *postgres.Server }
+
+func (p privateDatabase) DSN(role, password string) string { return p.Server.DSN(role, password, "") }
+
+func newLocal(ctx context.Context) (*local, error) {
+	return newProcesses("local", func() (localDatabase, error) {
+		server, err := postgres.Start(ctx, postgres.Config{Temp: true})
+		return privateDatabase{server}, err
+	})
+}
+
+func newProcesses(name string, open func() (localDatabase, error)) (*local, error) {
 	if _, err := built(); err != nil {
 		return nil, err
 	}
@@ -42,42 +59,23 @@ func newLocal(ctx context.Context) (_ *local, err error) {
 	if err != nil {
 		return nil, err
 	}
-	server, err := postgres.Start(ctx, postgres.Config{Temp: true})
+	db, err := open()
 	if err != nil {
 		return nil, errors.Join(err, c.end())
 	}
-	return &local{server: server, crew: c, ports: map[Process]int{}, running: map[Process]*running{}}, nil
+	return &local{name: name, database: db, crew: c, running: map[Process]*running{}}, nil
 }
 
-func (l *local) Name() string { return "local" }
+func (l *local) Name() string { return l.name }
 
-func (l *local) DSN(role, password string) string { return l.server.DSN(role, password, "") }
+func (l *local) DSN(role, password string) string { return l.database.DSN(role, password) }
 
-func (l *local) Peer(p Process) string { return "http://" + l.addr(p) }
+func (l *local) Peer(p Process) string { return l.Reach(p) }
 
-// addr is where p serves. A port is chosen once, below those that the kernel
-// gives to outgoing connections: one of them could sit on it during a restart.
-func (l *local) addr(p Process) string {
-	const lowest, highest = 15000, 32000
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for l.ports[p] == 0 {
-		port := lowest + rand.IntN(highest-lowest)
-		probe, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
-		if err == nil && probe.Close() == nil && !l.taken(port) {
-			l.ports[p] = port
-		}
-	}
-	return "127.0.0.1:" + strconv.Itoa(l.ports[p])
-}
+func (l *local) Reach(p Process) string { return "http://" + l.ports.addr(p) }
 
-func (l *local) taken(port int) bool {
-	for _, other := range l.ports {
-		if other == port {
-			return true
-		}
-	}
-	return false
+func (l *local) TestHost(context.Context) (listen, name string, err error) {
+	return "127.0.0.1", "127.0.0.1", nil
 }
 
 func (l *local) logPath(p Process) string { return filepath.Join(l.crew.dir, p.String()+".log") }
@@ -87,7 +85,7 @@ func (l *local) Start(ctx context.Context, p Process, env map[string]string) (st
 	if err != nil {
 		return "", err
 	}
-	addr := l.addr(p)
+	addr := l.ports.addr(p)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.running[p] != nil {
@@ -201,5 +199,5 @@ func (l *local) Close(ctx context.Context) error {
 		<-r.done
 		delete(l.running, p)
 	}
-	return errors.Join(err, l.server.Stop(ctx))
+	return errors.Join(err, l.database.Stop(ctx))
 }

@@ -14,6 +14,10 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	code := m.Run()
+	if err := closeEngine(); err != nil {
+		fmt.Fprintln(os.Stderr, "remove what was left with Docker:", err)
+		code = max(code, 1)
+	}
 	if err := removeBuilt(); err != nil {
 		fmt.Fprintln(os.Stderr, "remove the programs:", err)
 		code = max(code, 1)

@@ -40,7 +40,7 @@ func TestSilentConnection(t *testing.T) {
 	t.Parallel()
 	s := NewStack(t)
 	for _, name := range services {
-		base := s.Peer(first(name))
+		base := s.Reach(first(name))
 		c, err := net.Dial("tcp", strings.TrimPrefix(base, "http://"))
 		if err != nil {
 			t.Fatalf("connect to %s: %v", name, err)

@@ -61,11 +61,11 @@ func compare(t *testing.T, what string, base, got LoadResult) {
 // a transaction open in it that has written, until release is called.
 func holdForeignTransaction(t *testing.T, s *Stack) (release func()) {
 	t.Helper()
-	if _, err := s.Admin.ExecContext(t.Context(), `CREATE DATABASE other`); err != nil {
+	if _, err := s.Admin.ExecContext(t.Context(), `CREATE DATABASE `+externalPrefix+`other`); err != nil {
 		t.Fatal(err)
 	}
 	// The same login, another database.
-	other, err := openDatabase(s.DSN("", ""), "other")
+	other, err := openDatabase(s.DSN("", ""), externalPrefix+"other")
 	if err != nil {
 		t.Fatal(err)
 	}

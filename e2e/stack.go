@@ -37,6 +37,7 @@ type Stack struct {
 	passwords map[string]string // of the roles, by service; and the provider's key
 	mu        sync.Mutex
 	up        map[string]bool
+	links     []*Link
 }
 
 // NewStack starts a shop for t and returns when it takes orders. When t ends,
@@ -147,7 +148,7 @@ func (s *Stack) isUp(service string) bool {
 func (s *Stack) WaitReady(t testing.TB, names ...string) {
 	t.Helper()
 	for _, name := range names {
-		c := NewCustomer(t, s.Peer(first(name)))
+		c := NewCustomer(t, s.Reach(first(name)))
 		eventually(t, 30*time.Second, func() error {
 			a, err := c.Do(t.Context(), http.MethodGet, "/readyz", nil)
 			if err == nil && a.Status != http.StatusOK {
@@ -221,8 +222,11 @@ func (s *Stack) close(t testing.TB) {
 		}
 	}
 	var err error
+	for _, l := range s.links {
+		err = errors.Join(err, l.close())
+	}
 	if s.Admin != nil {
-		err = s.Admin.Close()
+		err = errors.Join(err, s.Admin.Close())
 	}
 	if s.crew != nil {
 		err = errors.Join(err, s.crew.end())

@@ -31,6 +31,7 @@ type commands struct {
 	Clock   clockCommand   `cmd:"" help:"The shop's clock: read it, set it forward, set it back to real time."`
 	Verify  verifyCommand  `cmd:"" help:"Check the shop's data: everything that must hold, whatever has happened."`
 	Load    loadCommand    `cmd:"" help:"Place orders and measure how long they take."`
+	Ready   readyCommand   `cmd:"" help:"Ask a program whether it can serve."`
 	Bench   benchCommand   `cmd:"" help:"Measure the messaging layer and the shop, beside pgbench and what others would take instead."`
 }
 

@@ -26,17 +26,19 @@ const helperEnv = "ORDERFLOW_POSTGRES_TEST_HELPER"
 type helperConfig struct {
 	Data, Cache string
 	Temp        bool
+	Container   bool // there are no binaries, so that it takes Docker
 }
 
 // helperStarted is what the helper prints when its server runs.
 type helperStarted struct {
-	PID      int // of the server
-	Watchdog int
-	Run      string
-	URL      string
+	PID       int // of the server
+	Watchdog  int
+	Run       string
+	Container string // its name
+	URL       string
 }
 
-// testCache is where the tests keep their template, not in the user's cache.
+// testCache is the tests' cache instead of the user's.
 var testCache string
 
 func TestMain(m *testing.M) {
@@ -55,7 +57,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	testCache = filepath.Join(dir, "templates")
+	testCache = dir
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
 		if err := os.RemoveAll(dir); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -72,11 +74,21 @@ func helper(conf string) error {
 		return err
 	}
 	ctx := context.Background()
-	s, err := Start(ctx, Config{Data: hc.Data, Temp: hc.Temp, cache: hc.Cache})
+	cfg := Config{Data: hc.Data, Temp: hc.Temp, cache: hc.Cache}
+	if hc.Container {
+		cfg = inContainer(cfg)
+	}
+	s, err := Start(ctx, cfg)
 	if err != nil {
 		return err
 	}
-	started := helperStarted{PID: s.PID(), Watchdog: s.private.guard.cmd.Process.Pid, Run: s.private.run, URL: s.URL()}
+	started := helperStarted{PID: s.PID(), URL: s.URL()}
+	switch o := s.own.(type) {
+	case *cluster:
+		started.Watchdog, started.Run = o.guard.cmd.Process.Pid, o.run
+	case *container:
+		started.Watchdog, started.Run, started.Container = o.guard.cmd.Process.Pid, o.run, o.name
+	}
 	if err := json.NewEncoder(os.Stdout).Encode(started); err != nil {
 		return err
 	}
@@ -157,6 +169,9 @@ func start(t *testing.T, cfg Config) *Server {
 	t.Cleanup(func() { check(t, s.Stop(context.Background())) })
 	return s
 }
+
+// clusterOf is the server as it is when it was started from binaries.
+func clusterOf(s *Server) *cluster { return s.own.(*cluster) }
 
 // query returns the one text that a query yields.
 func query(t *testing.T, dsn, sql string) string {

@@ -4,9 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
-	"net/url"
-	"strconv"
 	"time"
 )
 
@@ -48,8 +47,15 @@ type Config struct {
 	// Log gets what the server does that nobody asked for; nil means nowhere.
 	Log *slog.Logger
 
-	cache string   // of templates; "" = beside the default Data
-	bins  []string // directories to look for binaries in; nil = those of the machine
+	// Progress gets a line now and then while an image or binaries are fetched,
+	// which happens once on a machine; nil means standard error.
+	Progress io.Writer
+
+	cache     string   // of templates and downloads; "" = beside the default Data
+	bins      []string // directories to look for binaries in; nil = those of the machine
+	image     string   // of a container; "" = what the environment says
+	dockerEnv []string // further environment of Docker's client
+	release   *release // to download; nil = ours
 }
 
 // Server is a running PostgreSQL, ready for connections.
@@ -57,7 +63,7 @@ type Server struct {
 	url     string // of the administrator, over TCP when private
 	version string
 	source  string
-	private *cluster // nil when the server isn't ours
+	own     owned // nil when the server isn't ours
 }
 
 // Start finds or starts the server and returns it when it takes connections.
@@ -65,45 +71,15 @@ type Server struct {
 // program has the data directory, when the settings aren't durable, when ctx
 // ends, and after 30 s; nothing is left running then. End it with Stop.
 func Start(ctx context.Context, cfg Config) (*Server, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, startLimit, fmt.Errorf("PostgreSQL not ready after %s", startLimit))
-	defer cancel()
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	if cfg.URL != "" {
+		ctx, cancel := context.WithTimeoutCause(ctx, startLimit, fmt.Errorf("PostgreSQL not ready after %s", startLimit))
+		defer cancel()
 		return attach(ctx, cfg)
 	}
-	return startPrivate(ctx, cfg)
-}
-
-func startPrivate(ctx context.Context, cfg Config) (*Server, error) {
-	c, err := newCluster(ctx, cfg)
-	if err != nil {
-		return nil, err
-	}
-	if err := c.start(ctx); err != nil {
-		// The reason to give up may be ctx itself; the clean-up has its own time.
-		stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-		defer cancel()
-		return nil, errors.Join(err, c.stop(stopCtx))
-	}
-	kept := "data in " + c.home
-	if cfg.Temp {
-		kept = "temporary data"
-	}
-	s := &Server{
-		version: c.bin.version.String(),
-		source:  fmt.Sprintf("private PostgreSQL %s (%s), %s", c.bin.version, c.bin.dir, kept),
-		private: c,
-	}
-	s.url = (&url.URL{
-		Scheme:   "postgres",
-		User:     url.UserPassword(superuser, c.password),
-		Host:     "127.0.0.1:" + strconv.Itoa(c.port),
-		Path:     "/" + superuser,
-		RawQuery: "sslmode=disable",
-	}).String()
-	return s, nil
+	return startOwn(ctx, cfg)
 }
 
 // URL is the administrator's way in as psql takes it, with the password: TCP on
@@ -115,16 +91,10 @@ func (s *Server) URL() string { return s.url }
 // database put in. Role "" means the administrator, with its own password;
 // database "" means the one that URL names.
 func (s *Server) DSN(role, password, database string) string {
-	if s.private == nil {
+	if s.own == nil {
 		return withLogin(s.url, role, password, database)
 	}
-	if role == "" {
-		role = superuser
-	}
-	if database == "" {
-		database = superuser
-	}
-	return s.private.socketDSN(role, database)
+	return s.own.dsn(role, password, database)
 }
 
 // Source says in one line which PostgreSQL was taken and where it keeps its
@@ -136,10 +106,10 @@ func (s *Server) Version() string { return s.version }
 
 // PID is the process id of a private server, else 0. Restart changes it.
 func (s *Server) PID() int {
-	if s.private == nil {
+	if s.own == nil {
 		return 0
 	}
-	return s.private.pid()
+	return s.own.pid()
 }
 
 // Stop shuts a private server down (open transactions are rolled back), waits
@@ -147,10 +117,10 @@ func (s *Server) PID() int {
 // ctx ends first, the server is made to quit without a checkpoint. A second call
 // does nothing, and so does Stop of a server that isn't ours.
 func (s *Server) Stop(ctx context.Context) error {
-	if s.private == nil {
+	if s.own == nil {
 		return nil
 	}
-	return s.private.stop(ctx)
+	return s.own.stop(ctx)
 }
 
 // Restart stops a private server in the given mode, Fast or Immediate, and
@@ -158,7 +128,7 @@ func (s *Server) Stop(ctx context.Context) error {
 // connections are taken again. A server that died by itself is just started.
 // It returns ErrNotPrivate for a server that isn't ours.
 func (s *Server) Restart(ctx context.Context, mode string) error {
-	if s.private == nil {
+	if s.own == nil {
 		return ErrNotPrivate
 	}
 	if mode != Fast && mode != Immediate {
@@ -166,5 +136,5 @@ func (s *Server) Restart(ctx context.Context, mode string) error {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, startLimit, fmt.Errorf("PostgreSQL not back after %s", startLimit))
 	defer cancel()
-	return s.private.restart(ctx, mode)
+	return s.own.restart(ctx, mode)
 }

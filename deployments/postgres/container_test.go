@@ -195,9 +195,11 @@ func TestContainerOfAKilledProgramGoes(t *testing.T) {
 		return
 	}
 	for name, kill := range map[string]func(pid, watchdog int) error{
-		"program killed":               func(pid, _ int) error { return syscall.Kill(pid, syscall.SIGKILL) },
-		"whole group killed":           func(pid, _ int) error { return syscall.Kill(-pid, syscall.SIGKILL) },
-		"killed together with its dog": func(pid, dog int) error { return errors.Join(syscall.Kill(dog, syscall.SIGKILL), syscall.Kill(pid, syscall.SIGKILL)) },
+		"program killed":     func(pid, _ int) error { return syscall.Kill(pid, syscall.SIGKILL) },
+		"whole group killed": func(pid, _ int) error { return syscall.Kill(-pid, syscall.SIGKILL) },
+		"killed together with its dog": func(pid, dog int) error {
+			return errors.Join(syscall.Kill(dog, syscall.SIGKILL), syscall.Kill(pid, syscall.SIGKILL))
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

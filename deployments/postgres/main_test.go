@@ -26,7 +26,9 @@ const helperEnv = "ORDERFLOW_POSTGRES_TEST_HELPER"
 type helperConfig struct {
 	Data, Cache string
 	Temp        bool
-	Container   bool // there are no binaries, so that it takes Docker
+	Container   bool   // there are no binaries, so that it takes Docker
+	Serves      int    // tell whether this process is a server, and end
+	Full        string // look at what happens when this directory is full, and end
 }
 
 // helperStarted is what the helper prints when its server runs.
@@ -67,6 +69,9 @@ func TestMain(m *testing.M) {
 	}))
 }
 
+// helperFull is there where a test can mount a file system.
+var helperFull func(dir, cache string) error
+
 // helper starts a server, says so, and runs until its input ends.
 func helper(conf string) error {
 	var hc helperConfig
@@ -74,6 +79,13 @@ func helper(conf string) error {
 		return err
 	}
 	ctx := context.Background()
+	if hc.Serves != 0 {
+		_, err := fmt.Println((&cluster{data: "/no/such/data"}).serves(hc.Serves))
+		return err
+	}
+	if hc.Full != "" {
+		return helperFull(hc.Full, hc.Cache)
+	}
 	cfg := Config{Data: hc.Data, Temp: hc.Temp, cache: hc.Cache}
 	if hc.Container {
 		cfg = inContainer(cfg)
@@ -102,22 +114,7 @@ func helper(conf string) error {
 // is not ours, and returns when its server runs. Closing stdin ends it.
 func startHelper(t *testing.T, hc helperConfig, uid int, env ...string) (cmd *exec.Cmd, stdin io.Closer, started helperStarted) {
 	t.Helper()
-	conf, err := json.Marshal(hc)
-	check(t, err)
-	binary, err := os.Executable()
-	check(t, err)
-	if uid != os.Geteuid() { // the go tool's directory is closed to others
-		binary = filepath.Join(openDir(t), "helper")
-		check(t, copyProgram(binary))
-	}
-	cmd = exec.Command(binary)
-	cmd.Dir = "/"
-	cmd.Env = append(append(os.Environ(), env...), helperEnv+"="+string(conf))
-	cmd.Stderr = os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if uid != os.Geteuid() {
-		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}
-	}
+	cmd = helperCommand(t, hc, uid, env...)
 	in, err := cmd.StdinPipe()
 	check(t, err)
 	out, err := cmd.StdoutPipe()
@@ -134,6 +131,28 @@ func startHelper(t *testing.T, hc helperConfig, uid int, env ...string) (cmd *ex
 	}
 	check(t, json.Unmarshal(line, &started))
 	return cmd, in, started
+}
+
+// helperCommand prepares the helper.
+func helperCommand(t *testing.T, hc helperConfig, uid int, env ...string) *exec.Cmd {
+	t.Helper()
+	conf, err := json.Marshal(hc)
+	check(t, err)
+	binary, err := os.Executable()
+	check(t, err)
+	if uid != os.Geteuid() { // the go tool's directory is closed to others
+		binary = filepath.Join(openDir(t), "helper")
+		check(t, copyProgram(binary))
+	}
+	cmd := exec.Command(binary)
+	cmd.Dir = "/"
+	cmd.Env = append(append(os.Environ(), env...), helperEnv+"="+string(conf))
+	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if uid != os.Geteuid() {
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}
+	}
+	return cmd
 }
 
 func copyProgram(to string) error {

@@ -65,6 +65,7 @@ func (c *cluster) unguard() error {
 // one, else it waits for its own to be free, as long as ctx lasts.
 func (c *cluster) launch(ctx context.Context) error {
 	anyPort := c.port == 0
+	var passing error
 	for {
 		if anyPort {
 			port, err := c.ports()
@@ -75,8 +76,12 @@ func (c *cluster) launch(ctx context.Context) error {
 		}
 		err := c.launchOnce(ctx)
 		if !errors.Is(err, errAgain) {
+			if err != nil && ctx.Err() != nil && passing != nil {
+				return passing // tells more than that time was up in the midst of a further attempt
+			}
 			return err
 		}
+		passing = err
 		select {
 		case <-ctx.Done():
 			return err

@@ -19,8 +19,8 @@ func (c *cluster) template(ctx context.Context) (string, error) {
 	if c.cache == "" {
 		return "", nil
 	}
-	dir := filepath.Join(c.cache, "templates")
-	path, err := c.templateIn(ctx, dir)
+	path := c.templatePath()
+	err := c.seeToTemplate(ctx, path)
 	if cause := context.Cause(ctx); cause != nil {
 		return "", cause
 	}
@@ -31,23 +31,28 @@ func (c *cluster) template(ctx context.Context) (string, error) {
 	return path, nil
 }
 
-func (c *cluster) templateIn(ctx context.Context, dir string) (string, error) {
+// templatePath names it after all that it depends on.
+func (c *cluster) templatePath() string {
+	key := sha256.Sum256(fmt.Append(nil, c.bin.dir, c.bin.build, initdbArgs, "with a sum"))
+	return filepath.Join(c.cache, "templates", fmt.Sprintf("postgres-%d-%x", c.bin.version.major, key[:6]))
+}
+
+func (c *cluster) seeToTemplate(ctx context.Context, path string) error {
+	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", err
+		return err
 	}
 	if err := c.as.reaches(dir); err != nil {
-		return "", err
+		return err
 	}
-	key := sha256.Sum256(fmt.Append(nil, c.bin.dir, c.bin.build, initdbArgs, "with a sum"))
-	path := filepath.Join(dir, fmt.Sprintf("postgres-%d-%x", c.bin.version.major, key[:6]))
 	if c.whole(ctx, path) {
-		return path, nil
+		return nil
 	}
 	lock, err := lockFile(ctx, path+".lock")
 	if err != nil {
-		return "", err
+		return err
 	}
-	return path, errors.Join(c.makeTemplate(ctx, path), lock.Close())
+	return errors.Join(c.makeTemplate(ctx, path), lock.Close())
 }
 
 // makeTemplate runs initdb under a name of its own, so that the template is

@@ -58,7 +58,7 @@ func newCluster(ctx context.Context, cfg Config, p place, bins []string) (*clust
 	}
 	c.bin, err = findInstallation(ctx, bins, as, major)
 	if _, ok := errors.AsType[*wrongMajorError](err); ok {
-		err = fmt.Errorf("%s holds data of PostgreSQL %d: %w; install PostgreSQL %d, begin with empty data (--fresh) or give another directory (--data DIR)", c.home, major, err, major)
+		err = p.needs(major, err)
 	}
 	return c, err
 }

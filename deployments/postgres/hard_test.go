@@ -185,42 +185,62 @@ func TestKilledInTheMiddleOfInitdb(t *testing.T) {
 
 func TestDamagedTemplateIsMadeAnew(t *testing.T) {
 	t.Parallel()
+	var lines logLines
+	cfg := Config{Temp: true, cache: openDir(t), Log: slog.New(slog.NewTextHandler(&lines, nil))}
+	identifier := func() string {
+		s, err := Start(t.Context(), cfg)
+		check(t, err)
+		defer func() { check(t, s.Stop(t.Context())) }()
+		return query(t, s.URL(), `SELECT system_identifier::text FROM pg_control_system()`)
+	}
+	before := identifier()
+	p, err := newPlace(cfg)
+	check(t, err)
+	c, err := newCluster(t.Context(), cfg, p, searchPath())
+	check(t, err)
+
+	template := c.templatePath()
+	table := filepath.Join("base", "1", "1259")
 	for name, damage := range map[string]func(template string) error{
-		"a file is missing": func(template string) error { return os.Remove(filepath.Join(template, "global", "pg_control")) },
-		"a file is cut off": func(template string) error { return os.Truncate(filepath.Join(template, "base", "1", "1259"), 8192) },
-		"a byte has changed": func(template string) error {
-			f, err := os.OpenFile(filepath.Join(template, "base", "1", "1259"), os.O_WRONLY, 0)
-			if err != nil {
-				return err
-			}
-			_, err = f.WriteAt([]byte{0xff}, 9000)
-			return errors.Join(err, f.Close())
-		},
+		"a file is missing":  func(template string) error { return os.Remove(filepath.Join(template, "global", "pg_control")) },
+		"a file is cut off":  func(template string) error { return os.Truncate(filepath.Join(template, table), 8192) },
+		"a byte has changed": func(template string) error { return changeByte(filepath.Join(template, table)) },
 		"its sum is missing": func(template string) error { return os.Remove(template + ".sum") },
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			cache := openDir(t)
-			first := start(t, Config{Temp: true, cache: cache})
-			before := query(t, first.URL(), `SELECT system_identifier::text FROM pg_control_system()`)
-			template := clusterOf(first).templatePath()
-			check(t, damage(template))
-			var lines logLines
-			log := slog.New(slog.NewTextHandler(&lines, nil))
-			after := ""
-			for range 2 {
-				s := start(t, Config{Temp: true, cache: cache, Log: log})
-				got := query(t, s.URL(), `SELECT system_identifier::text FROM pg_control_system()`)
-				if got == before || (after != "" && got != after) {
-					t.Errorf("got a cluster of template %s, want one of a new template, made once", got)
-				}
-				after = got
-			}
-			if !strings.Contains(lines.String(), "the template of clusters is damaged") {
-				t.Errorf("got log %q, want the damage in it", lines.String())
-			}
-		})
+		copied := filepath.Join(filepath.Dir(template), strings.ReplaceAll(name, " ", "-"))
+		check(t, c.copyTree(t.Context(), template, copied))
+		check(t, c.copyFile(template+".sum", copied+".sum"))
+		if !c.whole(t.Context(), copied) {
+			t.Errorf("%s: the copy is damaged before it is", name)
+		}
+		check(t, damage(copied))
+		if c.whole(t.Context(), copied) {
+			t.Errorf("%s: got a whole template, want a damaged one", name)
+		}
 	}
+	if !strings.Contains(lines.String(), "the template of clusters is damaged") {
+		t.Errorf("got log %q, want the damage in it", lines.String())
+	}
+
+	check(t, changeByte(filepath.Join(template, table)))
+	after := identifier()
+	if again := identifier(); after == before || again != after {
+		t.Errorf("got clusters of templates %s, %s and %s, want a new one after the damage, made once", before, after, again)
+	}
+}
+
+// changeByte turns a byte in the middle of a file's second page.
+func changeByte(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	b := make([]byte, 1)
+	_, err = f.ReadAt(b, 12000)
+	if err == nil {
+		_, err = f.WriteAt([]byte{^b[0]}, 12000)
+	}
+	return errors.Join(err, f.Close())
 }
 
 // Where no account but root and the process's own may look at where it works, as

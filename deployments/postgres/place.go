@@ -72,7 +72,11 @@ func (p place) where(kept string) string {
 	return kept
 }
 
+// cluster is the data directory of a cluster.
 func (p place) cluster() string { return filepath.Join(p.home, "cluster") }
+
+// binaries is the directory of downloaded binaries.
+func (p place) binaries() string { return filepath.Join(p.cache, "binaries") }
 
 // keptMajor is the major version of the cluster kept, 0 when there is none that counts.
 func (p place) keptMajor() (int, error) {
@@ -97,6 +101,11 @@ func (p place) keptMajor() (int, error) {
 		return 0, fmt.Errorf("version of the data in %s: %w", p.cluster(), err)
 	}
 	return major, nil
+}
+
+// needs tells of data that no binaries at hand can serve, which err says.
+func (p place) needs(major int, err error) error {
+	return fmt.Errorf("%s holds data of PostgreSQL %d: %w; install PostgreSQL %d, begin with empty data (--fresh) or give another directory (--data DIR)", p.home, major, err, major)
 }
 
 // keptVolume is Docker's volume that has the data, "" when there is none.

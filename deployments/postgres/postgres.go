@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// startLimit bounds Start and Restart, crash recovery of the server included.
+// startLimit bounds a start and a restart, crash recovery of the server
+// included; fetchLimit is what may come before.
 const startLimit = 30 * time.Second
 
 // Modes of Restart.
@@ -21,30 +22,33 @@ const (
 // ErrNotPrivate comes from Restart for a server that this package didn't start.
 var ErrNotPrivate = errors.New("the server behind DATABASE_URL is not ours to restart")
 
-// Config says which PostgreSQL to use. Its zero value is the private cluster
-// kept in the user's cache.
+// Config says which PostgreSQL to use. Its zero value is a server of our own
+// whose data are kept in the user's cache, or in a volume of Docker.
 type Config struct {
 	// URL is the DATABASE_URL of an administrator. When set, that server is
-	// used, nothing is started and the other fields but Log mean nothing.
+	// used, nothing is started and the other fields mean nothing.
 	URL string
 
-	// Data is the directory that keeps the cluster between runs, with its
-	// password and its log; "" means orderflow/postgres in the user's cache, as
-	// root /var/cache/orderflow/postgres.
+	// Data is the directory that keeps the data between runs, with the
+	// administrator's password and the server's log; "" means orderflow/postgres
+	// in the user's cache, as root /var/cache/orderflow/postgres. A container's
+	// data are in it only when it is set here, else in a volume of Docker, which
+	// its file "volume" names.
 	Data string
 
-	// Fresh empties Data first.
+	// Fresh throws the data away first.
 	Fresh bool
 
-	// Temp puts the cluster into a temporary directory instead of Data. It is
-	// removed by Stop, and also when the process dies without calling it.
+	// Temp keeps the data in a temporary directory or volume instead of Data. It
+	// is removed by Stop, and also when the process dies without calling it.
 	Temp bool
 
 	// Settings are further server settings, stronger than our own, such as
 	// {"max_connections": "50"}.
 	Settings map[string]string
 
-	// Log gets what the server does that nobody asked for; nil means nowhere.
+	// Log gets what the server does that nobody asked for, as a template that is
+	// made anew or a server that died; nil means nowhere.
 	Log *slog.Logger
 
 	// Progress gets a line now and then while an image or binaries are fetched,
@@ -60,16 +64,18 @@ type Config struct {
 
 // Server is a running PostgreSQL, ready for connections.
 type Server struct {
-	url     string // of the administrator, over TCP when private
+	url     string // of the administrator, over TCP when the server is ours
 	version string
 	source  string
 	own     owned // nil when the server isn't ours
 }
 
 // Start finds or starts the server and returns it when it takes connections.
-// It fails when no PostgreSQL of version 14 or later can be found, when another
-// program has the data directory, when the settings aren't durable, when ctx
-// ends, and after 30 s; nothing is left running then. End it with Stop.
+// It fails when no PostgreSQL of version 14 or later can be had (ErrNoBinaries),
+// when another program has the data directory, when the settings aren't durable,
+// when ctx ends, and after 30 s, to which up to 10 minutes are added on a machine
+// where an image or binaries are to be fetched first; nothing is left running
+// then. End it with Stop.
 func Start(ctx context.Context, cfg Config) (*Server, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -83,12 +89,12 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 }
 
 // URL is the administrator's way in as psql takes it, with the password: TCP on
-// 127.0.0.1 when the server is private, else Config.URL.
+// 127.0.0.1 when the server is ours, else Config.URL.
 func (s *Server) URL() string { return s.url }
 
-// DSN is the quickest way in for role: the unix socket of a private server,
-// where the password isn't needed, or Config.URL with role, password and
-// database put in. Role "" means the administrator, with its own password;
+// DSN is the quickest way in for role: the unix socket of a private cluster,
+// where the password isn't needed, or URL with role, password and database put
+// in. Role "" means the administrator, with its own password;
 // database "" means the one that URL names.
 func (s *Server) DSN(role, password, database string) string {
 	if s.own == nil {
@@ -97,14 +103,15 @@ func (s *Server) DSN(role, password, database string) string {
 	return s.own.dsn(role, password, database)
 }
 
-// Source says in one line which PostgreSQL was taken and where it keeps its
-// data, without a password.
+// Source says in one line which PostgreSQL was taken, why, and where it keeps
+// its data, without a password.
 func (s *Server) Source() string { return s.source }
 
 // Version is the server's version, such as "15.18".
 func (s *Server) Version() string { return s.version }
 
-// PID is the process id of a private server, else 0. Restart changes it.
+// PID is the process id of a private cluster's server, else 0: a container's
+// process may be in another machine, virtual as it is. Restart changes it.
 func (s *Server) PID() int {
 	if s.own == nil {
 		return 0
@@ -112,10 +119,11 @@ func (s *Server) PID() int {
 	return s.own.pid()
 }
 
-// Stop shuts a private server down (open transactions are rolled back), waits
-// until it is gone and removes its sockets and, with Config.Temp, its data. When
-// ctx ends first, the server is made to quit without a checkpoint. A second call
-// does nothing, and so does Stop of a server that isn't ours.
+// Stop shuts a server of ours down (open transactions are rolled back), waits
+// until it is gone and removes its sockets or container and, with Config.Temp,
+// its data. When ctx ends first, the server is made to quit without a
+// checkpoint. A second call does nothing, and so does Stop of a server that isn't
+// ours.
 func (s *Server) Stop(ctx context.Context) error {
 	if s.own == nil {
 		return nil
@@ -123,7 +131,7 @@ func (s *Server) Stop(ctx context.Context) error {
 	return s.own.stop(ctx)
 }
 
-// Restart stops a private server in the given mode, Fast or Immediate, and
+// Restart stops a server of ours in the given mode, Fast or Immediate, and
 // starts it again with the same data, port and socket; it returns when
 // connections are taken again. A server that died by itself is just started.
 // It returns ErrNotPrivate for a server that isn't ours.

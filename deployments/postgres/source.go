@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/url"
 	"os"
-	"path/filepath"
 	"strconv"
 	"time"
 )
@@ -85,7 +84,7 @@ func startOwn(ctx context.Context, cfg Config) (*Server, error) {
 			return s, inDocker
 		}
 	} else if major != r.major() {
-		return nil, fmt.Errorf("%s holds data of PostgreSQL %d: %w: install PostgreSQL %d, begin with empty data (--fresh) or give another directory (--data DIR)", p.home, major, onMachine, major)
+		return nil, p.needs(major, onMachine)
 	}
 	fetched := r.fetch(ctx, p, cfg.Progress)
 	if fetched == nil {
@@ -154,6 +153,3 @@ func report(to io.Writer, format string, args ...any) {
 		return
 	}
 }
-
-// binaries is the directory of downloaded binaries.
-func (p place) binaries() string { return filepath.Join(p.cache, "binaries") }

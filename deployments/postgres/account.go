@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -8,6 +9,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 )
 
@@ -101,6 +103,11 @@ func (a account) may(st fs.FileInfo, bit fs.FileMode) bool {
 		return mode&(bit<<3) != 0
 	}
 	return mode&bit != 0
+}
+
+// newRun names a directory for a server's socket and what the watchdog needs.
+func (a account) newRun() string {
+	return filepath.Join(a.tempBase(), "orderflow-"+strings.ToLower(rand.Text()[:16]))
 }
 
 // tempBase is the directory for sockets and temporary clusters: os.TempDir when

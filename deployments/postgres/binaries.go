@@ -17,10 +17,15 @@ import (
 // (SCRAM) the shop relies on.
 const oldest = 14
 
-// ErrNoBinaries comes from Start when no usable PostgreSQL is on the machine.
+// ErrNoBinaries comes from Start when no usable PostgreSQL is on the machine and
+// none can be had from elsewhere.
 var ErrNoBinaries = errors.New("no PostgreSQL found")
 
-const installHint = `install one ("apt-get install postgresql" on Debian and Ubuntu, "brew install postgresql@17" on macOS) or set DATABASE_URL to an administrator's URL of a running server`
+// fixes are what helps when none of the sources can be had.
+const fixes = `install PostgreSQL ("apt-get install postgresql" on Debian and Ubuntu, "brew install postgresql@17" on macOS), ` +
+	`start Docker (` + imageVariable + ` names another image), ` +
+	`name a mirror to download from in ` + downloadVariable + `, ` +
+	`or set DATABASE_URL to an administrator's URL of a running server`
 
 // installation is a directory with postgres and initdb of one version.
 type installation struct {
@@ -134,9 +139,9 @@ func findInstallation(ctx context.Context, dirs []string, as account, wantMajor 
 		return installation{}, &wrongMajorError{want: wantMajor, found: slices.Compact(others)}
 	}
 	if len(unusable) > 0 {
-		return installation{}, fmt.Errorf("%w that can be used (%s): %s", ErrNoBinaries, strings.Join(unusable, "; "), installHint)
+		return installation{}, fmt.Errorf("%w that can be used (%s)", ErrNoBinaries, strings.Join(unusable, "; "))
 	}
-	return installation{}, fmt.Errorf("%w on this machine: %s", ErrNoBinaries, installHint)
+	return installation{}, fmt.Errorf("%w on this machine", ErrNoBinaries)
 }
 
 // wrongMajorError: there are installations, but none of the version that wrote the data.

@@ -3,6 +3,7 @@ package postgres
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -52,8 +53,9 @@ func TestNoBinariesNamesTheFixes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			data := filepath.Join(openDir(t), "kept")
-			_, err := Start(t.Context(), Config{Data: data, bins: tt.bins})
-			wantError(t, err, tt.want, "apt-get install postgresql", "brew install postgresql@17", "set DATABASE_URL")
+			_, err := Start(t.Context(), Config{Data: data, bins: tt.bins, cache: openDir(t), dockerEnv: noDocker, release: noRelease(), Progress: io.Discard})
+			wantError(t, err, tt.want, "Docker: ", "download: ", "connection refused",
+				"apt-get install postgresql", "brew install postgresql@17", "start Docker", imageVariable, downloadVariable, "set DATABASE_URL")
 			if !errors.Is(err, ErrNoBinaries) {
 				t.Errorf("got error %v, want ErrNoBinaries", err)
 			}

@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -22,24 +20,16 @@ import (
 // superuser is the administrator of a private cluster and its first database.
 const superuser = "postgres"
 
-// cluster is a private server with all that belongs to it.
-//
-//	home/cluster     PostgreSQL's data directory
-//	home/server.log  what the server says in this run; server.log.1 in the last
-//	home/password    the administrator's
-//	home/lock        held while the cluster is in use, with our pid in it
-//	run/             the unix socket and "pid" for the watchdog; home of a temporary one
+// cluster is a server of binaries on the machine, with all that belongs to it.
 type cluster struct {
+	place
 	log      *slog.Logger
 	as       account
 	bin      installation
 	settings map[string]string
-	temp     bool
-	fresh    bool
-	cache    string
-	home     string
-	data     string
-	run      string
+	ports    func() (int, error) // finds a free one
+	data     string              // PostgreSQL's data directory
+	run      string              // the unix socket and "pid" for the watchdog; home of a temporary one
 	port     int
 	password string
 
@@ -50,83 +40,27 @@ type cluster struct {
 	proc  atomic.Pointer[process]
 }
 
-// newCluster finds what the cluster needs and touches nothing yet.
-func newCluster(ctx context.Context, cfg Config) (*cluster, error) {
+// newCluster finds what the cluster needs, its binaries in bins, and touches
+// nothing yet.
+func newCluster(ctx context.Context, cfg Config, p place, bins []string) (*cluster, error) {
 	as, err := serverAccount()
 	if err != nil {
 		return nil, err
 	}
-	c := &cluster{log: cfg.Log, as: as, settings: cfg.Settings, temp: cfg.Temp, fresh: cfg.Fresh && !cfg.Temp}
-	c.run = filepath.Join(as.tempBase(), "orderflow-"+strings.ToLower(rand.Text()[:16]))
-
-	cache, cacheErr := cacheDir()
-	if cacheErr == nil {
-		c.cache = filepath.Join(cache, "templates")
-	}
-	if cfg.cache != "" {
-		c.cache = cfg.cache
-	}
-	switch {
-	case cfg.Temp:
+	c := &cluster{place: p, log: cfg.Log, as: as, settings: cfg.Settings, ports: freePort, run: as.newRun()}
+	if c.temp {
 		c.home = c.run
-	case cfg.Data != "":
-		c.home, err = filepath.Abs(cfg.Data)
-	default:
-		c.home, err = filepath.Join(cache, "postgres"), cacheErr
 	}
-	if err != nil {
-		return nil, fmt.Errorf("find a place for the data, give --data DIR: %w", err)
-	}
-	c.data = filepath.Join(c.home, "cluster")
-
-	major, err := c.keptMajor()
+	c.data = c.cluster()
+	major, err := p.keptMajor()
 	if err != nil {
 		return nil, err
 	}
-	bins := cfg.bins
-	if bins == nil {
-		bins = searchPath()
-	}
 	c.bin, err = findInstallation(ctx, bins, as, major)
 	if _, ok := errors.AsType[*wrongMajorError](err); ok {
-		err = fmt.Errorf("%s holds data of PostgreSQL %d: %w; install PostgreSQL %d, begin with empty data (--fresh) or give another directory (--data DIR)", c.home, major, err, major)
+		err = p.needs(major, err)
 	}
 	return c, err
-}
-
-// cacheDir is where the user's programs keep what they can make again; root's
-// is outside of its home, which is closed to the server's account.
-func cacheDir() (string, error) {
-	if os.Geteuid() == 0 {
-		return "/var/cache/orderflow", nil
-	}
-	dir, err := os.UserCacheDir()
-	return filepath.Join(dir, "orderflow"), err
-}
-
-// keptMajor is the major version of the data kept, 0 when there are none that count.
-func (c *cluster) keptMajor() (int, error) {
-	if c.temp {
-		return 0, nil
-	}
-	if isFile(filepath.Join(c.home, "PG_VERSION")) {
-		return 0, fmt.Errorf("%s is itself a PostgreSQL data directory: give a directory in which one can be made", c.home)
-	}
-	if _, err := os.Stat(c.data); errors.Is(err, fs.ErrNotExist) {
-		return 0, nil
-	}
-	b, err := os.ReadFile(filepath.Join(c.data, "PG_VERSION"))
-	if err != nil {
-		return 0, fmt.Errorf("%s is in the way: no PostgreSQL data directory: %w", c.data, err)
-	}
-	if c.fresh {
-		return 0, nil
-	}
-	major, err := strconv.Atoi(strings.TrimSpace(string(b)))
-	if err != nil {
-		return 0, fmt.Errorf("version of the data in %s: %w", c.data, err)
-	}
-	return major, nil
 }
 
 // start makes the cluster ready for connections. After an error, stop cleans up.
@@ -134,10 +68,10 @@ func (c *cluster) start(ctx context.Context) (err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.temp {
-		if err := c.mkHome(); err != nil {
-			return fmt.Errorf("make the data directory: %w", err)
+		if c.lock, err = c.takeHome(ctx, c.as.drop); err != nil {
+			return err
 		}
-		if c.lock, err = lockData(ctx, c.home, filepath.Join(c.home, "lock")); err != nil {
+		if err := c.mayUse(); err != nil {
 			return err
 		}
 		// A server that runs on without its program has the data, even when
@@ -146,7 +80,7 @@ func (c *cluster) start(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if c.guard, err = watch(c.as, c.run, c.lock); err != nil {
+	if c.guard, err = watch(c.as.command(context.Background(), "/bin/sh", "-c", watchdogScript, "orderflow-postgres-watchdog", c.run), c.lock); err != nil {
 		return err
 	}
 	if err := c.as.mkdir(c.run); err != nil {
@@ -156,7 +90,7 @@ func (c *cluster) start(ctx context.Context) (err error) {
 		return fmt.Errorf("make a PostgreSQL cluster: %w", err)
 	}
 	if c.password, err = c.readPassword(); err != nil {
-		return fmt.Errorf("the administrator's password: %w", err)
+		return err
 	}
 	if err := os.Rename(c.logPath(), c.logPath()+".1"); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -167,21 +101,23 @@ func (c *cluster) start(ctx context.Context) (err error) {
 	return c.admit(ctx)
 }
 
-// mkHome makes the directory of kept data, whose parts have owners of their own.
-func (c *cluster) mkHome() error {
-	if err := os.MkdirAll(filepath.Dir(c.home), 0o755); err != nil {
+// mayUse tells whether the server's account gets at the data kept, which have to
+// be its own: PostgreSQL refuses another's.
+func (c *cluster) mayUse() error {
+	if err := c.as.reaches(c.home); err != nil {
+		return fmt.Errorf("keep data in %s: %w; give a directory that is open to it (--data DIR)", c.home, err)
+	}
+	st, err := os.Stat(c.data)
+	if errors.Is(err, fs.ErrNotExist) || c.fresh {
+		return nil
+	}
+	if err != nil {
 		return err
 	}
-	if err := os.Mkdir(c.home, 0o700); err == nil {
-		if c.as.drop {
-			if err := os.Chmod(c.home, 0o711); err != nil { // for the server to pass through
-				return err
-			}
-		}
-	} else if !errors.Is(err, fs.ErrExist) {
-		return err
+	if sys, ok := st.Sys().(*syscall.Stat_t); ok && int(sys.Uid) != c.as.uid {
+		return fmt.Errorf("the data in %s belong to uid %d, but the server runs as %s: hand them over (chown -R), or give another directory (--data DIR)", c.data, sys.Uid, c.as)
 	}
-	return c.as.reaches(c.home)
+	return nil
 }
 
 // admit checks the server over a real connection and sets its password.
@@ -247,9 +183,19 @@ func (c *cluster) stop(ctx context.Context) error {
 
 func (c *cluster) pid() int { return c.proc.Load().cmd.Process.Pid }
 
+// dsn is the way in over the unix socket, which asks for no password.
+func (c *cluster) dsn(role, _, database string) string {
+	if role == "" {
+		role = superuser
+	}
+	if database == "" {
+		database = superuser
+	}
+	return c.socketDSN(role, database)
+}
+
 func (c *cluster) logPath() string { return filepath.Join(c.home, "server.log") }
 
-// socketDSN is the way in over the unix socket, which asks for no password.
 func (c *cluster) socketDSN(role, database string) string {
 	return (&url.URL{
 		Scheme: "postgres",

@@ -2,8 +2,6 @@ package postgres
 
 import (
 	"context"
-	"crypto/rand"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -69,49 +67,6 @@ func (c *cluster) copyTemplate(ctx context.Context, template, dst string) error 
 	return nil
 }
 
-// template returns the cluster to copy for this version, made at the first
-// call on a machine; "" when there is no place to keep one.
-func (c *cluster) template(ctx context.Context) (string, error) {
-	if c.cache == "" {
-		return "", nil
-	}
-	if err := os.MkdirAll(c.cache, 0o755); err != nil {
-		c.log.DebugContext(ctx, "no place for a template", "err", err)
-		return "", nil
-	}
-	if err := c.as.reaches(c.cache); err != nil {
-		c.log.DebugContext(ctx, "no place for a template", "err", err)
-		return "", nil
-	}
-	sum := sha256.Sum256(fmt.Append(nil, c.bin.dir, c.bin.build, initdbArgs))
-	path := filepath.Join(c.cache, fmt.Sprintf("postgres-%d-%x", c.bin.version.major, sum[:6]))
-	if isFile(filepath.Join(path, "PG_VERSION")) {
-		return path, nil
-	}
-	lock, err := lockFile(ctx, path+".lock")
-	if err != nil {
-		c.log.DebugContext(ctx, "no place for a template", "err", err)
-		return "", context.Cause(ctx)
-	}
-	return path, errors.Join(c.makeTemplate(ctx, path), lock.Close())
-}
-
-// makeTemplate runs initdb under a name of its own, so that the template is
-// complete or absent. The caller holds the template's lock.
-func (c *cluster) makeTemplate(ctx context.Context, path string) error {
-	if isFile(filepath.Join(path, "PG_VERSION")) {
-		return nil // another process made it while we waited for the lock
-	}
-	building := path + ".new"
-	if err := os.RemoveAll(building); err != nil {
-		return err
-	}
-	if err := c.initdb(ctx, building); err != nil {
-		return err
-	}
-	return os.Rename(building, path)
-}
-
 // initdb makes a new cluster in dir. It is written through to the disk (which
 // costs next to nothing, measured): a template damaged by a power failure would
 // be there for good.
@@ -169,22 +124,4 @@ func (c *cluster) copyFile(src, dst string) error {
 		err = out.Chown(c.as.uid, c.as.gid)
 	}
 	return errors.Join(err, out.Close(), in.Close())
-}
-
-// readPassword returns the administrator's password, which is kept beside the
-// data so that a URL noted down goes on working.
-func (c *cluster) readPassword() (string, error) {
-	if c.temp {
-		return rand.Text(), nil
-	}
-	path := filepath.Join(c.home, "password")
-	b, err := os.ReadFile(path)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return "", err
-	}
-	if kept := strings.TrimSpace(string(b)); kept != "" && !c.fresh {
-		return kept, nil
-	}
-	password := rand.Text()
-	return password, os.WriteFile(path, []byte(password+"\n"), 0o600)
 }

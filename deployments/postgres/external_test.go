@@ -19,7 +19,7 @@ func TestDatabaseURLIsUsedAsItIs(t *testing.T) {
 	if s.URL() != private.URL() || s.PID() != 0 || s.Version() != private.Version() {
 		t.Errorf("got URL %s, process %d, version %s; want those given, 0, %s", s.URL(), s.PID(), s.Version(), private.Version())
 	}
-	if !strings.Contains(s.Source(), "of DATABASE_URL, at 127.0.0.1:") || strings.Contains(s.Source(), private.private.password) {
+	if !strings.Contains(s.Source(), "of DATABASE_URL, at 127.0.0.1:") || strings.Contains(s.Source(), clusterOf(private).password) {
 		t.Errorf("got source %q, want it to name the host and no password", s.Source())
 	}
 	if got := query(t, s.DSN("clerk", "it's", "shop"), `SELECT session_user || '@' || current_database()`); got != "clerk@shop" {

@@ -26,17 +26,21 @@ const helperEnv = "ORDERFLOW_POSTGRES_TEST_HELPER"
 type helperConfig struct {
 	Data, Cache string
 	Temp        bool
+	Container   bool   // there are no binaries, so that it takes Docker
+	Serves      int    // tell whether this process is a server, and end
+	Full        string // look at what happens when this directory is full, and end
 }
 
 // helperStarted is what the helper prints when its server runs.
 type helperStarted struct {
-	PID      int // of the server
-	Watchdog int
-	Run      string
-	URL      string
+	PID       int // of the server
+	Watchdog  int
+	Run       string
+	Container string // its name
+	URL       string
 }
 
-// testCache is where the tests keep their template, not in the user's cache.
+// testCache is the tests' cache instead of the user's.
 var testCache string
 
 func TestMain(m *testing.M) {
@@ -55,7 +59,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	testCache = filepath.Join(dir, "templates")
+	testCache = dir
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
 		if err := os.RemoveAll(dir); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -65,6 +69,9 @@ func TestMain(m *testing.M) {
 	}))
 }
 
+// helperFull is there where a test can mount a file system.
+var helperFull func(dir, cache string) error
+
 // helper starts a server, says so, and runs until its input ends.
 func helper(conf string) error {
 	var hc helperConfig
@@ -72,11 +79,28 @@ func helper(conf string) error {
 		return err
 	}
 	ctx := context.Background()
-	s, err := Start(ctx, Config{Data: hc.Data, Temp: hc.Temp, cache: hc.Cache})
+	if hc.Serves != 0 {
+		_, err := fmt.Println((&cluster{data: "/no/such/data"}).serves(hc.Serves))
+		return err
+	}
+	if hc.Full != "" {
+		return helperFull(hc.Full, hc.Cache)
+	}
+	cfg := Config{Data: hc.Data, Temp: hc.Temp, cache: hc.Cache}
+	if hc.Container {
+		cfg = inContainer(cfg)
+	}
+	s, err := Start(ctx, cfg)
 	if err != nil {
 		return err
 	}
-	started := helperStarted{PID: s.PID(), Watchdog: s.private.guard.cmd.Process.Pid, Run: s.private.run, URL: s.URL()}
+	started := helperStarted{PID: s.PID(), URL: s.URL()}
+	switch o := s.own.(type) {
+	case *cluster:
+		started.Watchdog, started.Run = o.guard.cmd.Process.Pid, o.run
+	case *container:
+		started.Watchdog, started.Run, started.Container = o.guard.cmd.Process.Pid, o.run, o.name
+	}
 	if err := json.NewEncoder(os.Stdout).Encode(started); err != nil {
 		return err
 	}
@@ -90,22 +114,7 @@ func helper(conf string) error {
 // is not ours, and returns when its server runs. Closing stdin ends it.
 func startHelper(t *testing.T, hc helperConfig, uid int, env ...string) (cmd *exec.Cmd, stdin io.Closer, started helperStarted) {
 	t.Helper()
-	conf, err := json.Marshal(hc)
-	check(t, err)
-	binary, err := os.Executable()
-	check(t, err)
-	if uid != os.Geteuid() { // the go tool's directory is closed to others
-		binary = filepath.Join(openDir(t), "helper")
-		check(t, copyProgram(binary))
-	}
-	cmd = exec.Command(binary)
-	cmd.Dir = "/"
-	cmd.Env = append(append(os.Environ(), env...), helperEnv+"="+string(conf))
-	cmd.Stderr = os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if uid != os.Geteuid() {
-		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}
-	}
+	cmd = helperCommand(t, hc, uid, env...)
 	in, err := cmd.StdinPipe()
 	check(t, err)
 	out, err := cmd.StdoutPipe()
@@ -122,6 +131,28 @@ func startHelper(t *testing.T, hc helperConfig, uid int, env ...string) (cmd *ex
 	}
 	check(t, json.Unmarshal(line, &started))
 	return cmd, in, started
+}
+
+// helperCommand prepares the helper.
+func helperCommand(t *testing.T, hc helperConfig, uid int, env ...string) *exec.Cmd {
+	t.Helper()
+	conf, err := json.Marshal(hc)
+	check(t, err)
+	binary, err := os.Executable()
+	check(t, err)
+	if uid != os.Geteuid() { // the go tool's directory is closed to others
+		binary = filepath.Join(openDir(t), "helper")
+		check(t, copyProgram(binary))
+	}
+	cmd := exec.Command(binary)
+	cmd.Dir = "/"
+	cmd.Env = append(append(os.Environ(), env...), helperEnv+"="+string(conf))
+	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if uid != os.Geteuid() {
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}
+	}
+	return cmd
 }
 
 func copyProgram(to string) error {
@@ -157,6 +188,9 @@ func start(t *testing.T, cfg Config) *Server {
 	t.Cleanup(func() { check(t, s.Stop(context.Background())) })
 	return s
 }
+
+// clusterOf is the server as it is when it was started from binaries.
+func clusterOf(s *Server) *cluster { return s.own.(*cluster) }
 
 // query returns the one text that a query yields.
 func query(t *testing.T, dsn, sql string) string {

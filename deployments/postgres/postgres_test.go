@@ -19,7 +19,7 @@ import (
 func TestTemporaryClusterIsReachedBothWaysAndLeavesNothing(t *testing.T) {
 	t.Parallel()
 	s := start(t, Config{Temp: true, Settings: map[string]string{"max_connections": "33"}})
-	run, pid := s.private.run, s.PID()
+	run, pid := clusterOf(s).run, s.PID()
 
 	for name, dsn := range map[string]string{"TCP": s.URL(), "socket": s.DSN("", "", "")} {
 		if got, want := query(t, dsn, `SELECT session_user`), "postgres"; got != want {
@@ -41,7 +41,7 @@ func TestTemporaryClusterIsReachedBothWaysAndLeavesNothing(t *testing.T) {
 		"lc_collate": "C", "listen_addresses": "127.0.0.1", "shared_buffers": "64MB", "jit": "off", "max_connections": "33",
 		"password_encryption": "scram-sha-256", "unix_socket_permissions": "0700", "autovacuum_naptime": "5s",
 	} {
-		if name == "lc_collate" && s.private.bin.version.major >= 16 {
+		if name == "lc_collate" && clusterOf(s).bin.version.major >= 16 {
 			continue // no setting any more
 		}
 		if got := query(t, s.URL(), `SELECT current_setting('`+name+`')`); got != want {
@@ -95,7 +95,7 @@ func TestKeptDataSurviveUntilFresh(t *testing.T) {
 	if got := query(t, second.URL(), `SELECT text FROM note`); got != "kept" {
 		t.Errorf("got note %q, want kept", got)
 	}
-	if second.private.password != first.private.password {
+	if clusterOf(second).password != clusterOf(first).password {
 		t.Error("got a new password for kept data, want the old one")
 	}
 	st, err := os.Stat(filepath.Join(data, "password"))
@@ -207,7 +207,7 @@ func TestStopInsistsWhenItsContextEnds(t *testing.T) {
 
 func TestParallelFirstStartsShareOneTemplate(t *testing.T) {
 	t.Parallel()
-	cache := filepath.Join(openDir(t), "templates")
+	cache := openDir(t)
 	var wg sync.WaitGroup
 	servers, errs := make([]*Server, 4), make([]error, 4)
 	for i := range servers {
@@ -223,10 +223,10 @@ func TestParallelFirstStartsShareOneTemplate(t *testing.T) {
 	if len(identifiers) != 1 {
 		t.Errorf("got clusters of %d templates, want of 1", len(identifiers))
 	}
-	entries, err := os.ReadDir(cache)
+	entries, err := os.ReadDir(filepath.Join(cache, "templates"))
 	check(t, err)
-	if len(entries) != 2 {
-		t.Errorf("cache: got %v, want the template and its lock", entries)
+	if len(entries) != 3 {
+		t.Errorf("cache: got %v, want the template, its sum and its lock", entries)
 	}
 }
 
@@ -234,7 +234,7 @@ func TestNoPlaceForATemplateIsNoHindrance(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(openDir(t), "file")
 	check(t, os.WriteFile(file, nil, 0o600))
-	s := start(t, Config{Temp: true, cache: filepath.Join(file, "templates")})
+	s := start(t, Config{Temp: true, cache: filepath.Join(file, "cache")})
 	if got := query(t, s.URL(), `SELECT 'well'`); got != "well" {
 		t.Errorf("got %q, want well", got)
 	}
@@ -265,7 +265,10 @@ func TestFailedStartQuotesTheLogAndLeavesNothing(t *testing.T) {
 	}
 	t.Run("no time left", func(t *testing.T) {
 		t.Parallel()
-		c, err := newCluster(t.Context(), Config{Temp: true, cache: testCache, Log: slog.New(slog.DiscardHandler)})
+		cfg := Config{Temp: true, cache: testCache, Log: slog.New(slog.DiscardHandler)}
+		p, err := newPlace(cfg)
+		check(t, err)
+		c, err := newCluster(t.Context(), cfg, p, searchPath())
 		check(t, err)
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()

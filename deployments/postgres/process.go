@@ -34,7 +34,21 @@ type process struct {
 // moment in which the program runs unknown. Should we die before the note, the
 // watchdog removes the directory it would stand in and the shell gives up.
 func (c *cluster) guarded(ctx context.Context, name string, args ...string) *exec.Cmd {
-	return c.as.command(ctx, "/bin/sh", append([]string{"-c", `echo $$ >"$0" && exec "$@"`, c.pidFile(), name}, args...)...)
+	return c.as.command(ctx, "/bin/sh", noted(c.pidFile(), name, args...)...)
+}
+
+func (c *cluster) serverArgs() []string {
+	return append([]string{"-D", c.data}, serverArgs(c.settings, map[string]string{
+		"listen_addresses":        "127.0.0.1",
+		"port":                    strconv.Itoa(c.port),
+		"unix_socket_directories": `"` + c.run + `"`,
+		"unix_socket_permissions": "0700",
+	})...)
+}
+
+// noted makes a shell note its pid in file and become the program.
+func noted(file, name string, args ...string) []string {
+	return append([]string{"-c", `echo $$ >"$0" && exec "$@"`, file, name}, args...)
 }
 
 func (c *cluster) pidFile() string { return filepath.Join(c.run, "pid") }
@@ -51,9 +65,10 @@ func (c *cluster) unguard() error {
 // one, else it waits for its own to be free, as long as ctx lasts.
 func (c *cluster) launch(ctx context.Context) error {
 	anyPort := c.port == 0
+	var passing error
 	for {
 		if anyPort {
-			port, err := freePort()
+			port, err := c.ports()
 			if err != nil {
 				return err
 			}
@@ -61,8 +76,12 @@ func (c *cluster) launch(ctx context.Context) error {
 		}
 		err := c.launchOnce(ctx)
 		if !errors.Is(err, errAgain) {
+			if err != nil && ctx.Err() != nil && passing != nil {
+				return passing // tells more than that time was up in the midst of a further attempt
+			}
 			return err
 		}
+		passing = err
 		select {
 		case <-ctx.Done():
 			return err
@@ -182,9 +201,15 @@ func (c *cluster) stalePID() (int, error) {
 // to do.
 func (c *cluster) serves(pid int) bool {
 	if _, err := os.Stat("/proc/self/cwd"); err == nil {
-		cwd, err := os.Readlink(filepath.Join("/proc", strconv.Itoa(pid), "cwd"))
+		proc := filepath.Join("/proc", strconv.Itoa(pid))
+		cwd, err := os.Readlink(filepath.Join(proc, "cwd"))
+		if errors.Is(err, fs.ErrPermission) {
+			// Root in a container may not look into other accounts' processes.
+			comm, err := os.ReadFile(filepath.Join(proc, "comm"))
+			return err == nil && strings.TrimSpace(string(comm)) == "postgres"
+		}
 		if err != nil {
-			return false // another user's, or gone
+			return false // gone
 		}
 		data, err := filepath.EvalSymlinks(c.data)
 		return err == nil && cwd == data
@@ -240,6 +265,9 @@ func (c *cluster) explain(err error, offset int64) error {
 		lines = lines[len(lines)-most:]
 	}
 	err = fmt.Errorf("start PostgreSQL %s: %w; its log ends with:\n%s", c.bin.version, err, strings.Join(lines, "\n"))
+	if full := c.probe(); full != nil {
+		err = fmt.Errorf("%w\nand nothing can be written there: %w", err, full)
+	}
 	for _, passing := range []string{
 		"could not create any TCP/IP sockets", // the port was taken in the meantime
 		"pre-existing shared memory block",    // children of a killed server are about to end
@@ -249,6 +277,13 @@ func (c *cluster) explain(err error, offset int64) error {
 		}
 	}
 	return err
+}
+
+// probe tries to write beside the data: on a full disk the server can't even
+// log that it is full.
+func (c *cluster) probe() error {
+	path := filepath.Join(c.home, "probe")
+	return errors.Join(os.WriteFile(path, make([]byte, 1<<16), 0o600), os.Remove(path))
 }
 
 func readFrom(path string, offset int64) ([]byte, error) {

@@ -6,14 +6,15 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 
 	"github.com/jackc/pgx/v5"
 )
 
 // serverArgs are the server's command-line settings, which are stronger than
-// its files, so that kept data get changed ones with the next start.
-func (c *cluster) serverArgs() []string {
+// its files, so that kept data get changed ones with the next start: ours, those
+// of the caller, and those that the way in depends on, which are not for the
+// caller to change.
+func serverArgs(callers, fixed map[string]string) []string {
 	set := map[string]string{
 		"cluster_name":        "orderflow",
 		"timezone":            "UTC",
@@ -27,19 +28,19 @@ func (c *cluster) serverArgs() []string {
 		"jit":                 "off", // compiling costs more than these short statements
 		"password_encryption": "scram-sha-256",
 	}
-	maps.Copy(set, c.settings)
-	// What the way in depends on is not for the caller to change.
-	set["listen_addresses"] = "127.0.0.1"
-	set["port"] = strconv.Itoa(c.port)
-	set["unix_socket_directories"] = `"` + c.run + `"`
-	set["unix_socket_permissions"] = "0700"
-
-	args := []string{"-D", c.data}
+	maps.Copy(set, callers)
+	maps.Copy(set, fixed)
+	var args []string
 	for _, name := range slices.Sorted(maps.Keys(set)) {
 		args = append(args, "-c", name+"="+set[name])
 	}
 	return args
 }
+
+// unfitError: a server works and is refused all the same.
+type unfitError struct{ why string }
+
+func (e *unfitError) Error() string { return e.why }
 
 // checkServer refuses a server that is too old or may lose what it has
 // committed, and returns its version.
@@ -60,7 +61,7 @@ func checkServer(ctx context.Context, conn *pgx.Conn) (version, error) {
 		return version{}, err
 	}
 	if v.major < oldest {
-		return v, fmt.Errorf("the server is PostgreSQL %s: at least %d is needed", v, oldest)
+		return v, &unfitError{fmt.Sprintf("the server is PostgreSQL %s: at least %d is needed", v, oldest)}
 	}
 	var off []error
 	for _, s := range []struct{ name, value string }{
@@ -69,7 +70,7 @@ func checkServer(ctx context.Context, conn *pgx.Conn) (version, error) {
 		{"full_page_writes", pages},
 	} {
 		if s.value == "off" {
-			off = append(off, fmt.Errorf("the server's setting %s is off: committed orders could be lost, turn it on", s.name))
+			off = append(off, &unfitError{fmt.Sprintf("the server's setting %s is off: committed orders could be lost, turn it on", s.name)})
 		}
 	}
 	return v, errors.Join(off...)

@@ -1,7 +1,6 @@
 package postgres
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -44,18 +43,17 @@ fi
 rm -rf "$run" || { sleep 1; rm -rf "$run"; }
 `
 
-// watch starts the watchdog of the run directory, which need not exist yet:
-// the watchdog comes first, so that there is never anything without it. It
-// holds lock, if not nil, as long as it lives: the data aren't free before the
-// server is down.
-func watch(as account, run string, lock *os.File) (*watchdog, error) {
+// watch starts the watchdog, a shell that cmd prepares, before there is anything
+// that it has to clean up: so that there is never anything without it. It holds
+// lock, if not nil, as long as it lives: the data aren't free before the server
+// is down.
+func watch(cmd *exec.Cmd, lock *os.File) (*watchdog, error) {
 	// Go opens pipes close-on-exec. If the server inherited the write end, it
 	// would keep its own watchdog waiting for ever.
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, fmt.Errorf("start the watchdog: %w", err)
 	}
-	cmd := as.command(context.Background(), "/bin/sh", "-c", watchdogScript, "orderflow-postgres-watchdog", run)
 	cmd.Stdin = r
 	if lock != nil {
 		cmd.ExtraFiles = []*os.File{lock}

@@ -80,7 +80,7 @@ func TestStalePostmasterPIDDoesNotMatter(t *testing.T) {
 	check(t, err)
 	check(t, s.Stop(t.Context()))
 
-	other := s.private.as.command(t.Context(), "/bin/sleep", "60")
+	other := clusterOf(s).as.command(t.Context(), "/bin/sleep", "60")
 	check(t, other.Start())
 	t.Cleanup(func() {
 		if err := other.Wait(); err == nil {
@@ -89,7 +89,7 @@ func TestStalePostmasterPIDDoesNotMatter(t *testing.T) {
 	})
 	lines := append([]byte(strconv.Itoa(other.Process.Pid)), stale[indexNewline(stale):]...)
 	check(t, os.WriteFile(pidFile, lines, 0o600))
-	check(t, s.private.as.own(pidFile))
+	check(t, clusterOf(s).as.own(pidFile))
 
 	s = start(t, Config{Data: data})
 	if got := query(t, s.URL(), `SELECT 'well'`); got != "well" {

@@ -197,22 +197,34 @@ func moveStock(tx *messaging.Tx, moves []move) {
 // for the newest.
 func listMoves(ctx context.Context, db *sqlx.DB, orderID, sku string, before int64, limit int) ([]moveDocument, error) {
 	list := []moveDocument{}
-	err := db.SelectContext(ctx, &list, `
-		SELECT id, sku, what, cause_id, order_id, initial, restocked, available, reserved, sold, written_off, at
-		FROM inventory.stock_moves
-		WHERE ($1 = '' OR order_id = NULLIF($1, '')::uuid)
-			AND ($2 = '' OR sku = $2)
-			AND ($3::bigint = 0 OR id < $3)
-		ORDER BY id DESC
-		LIMIT $4`,
-		orderID, sku, before, limit)
-	if err != nil {
+	if err := db.SelectContext(ctx, &list, movesQuery(orderID, sku), orderID, sku, before, limit); err != nil {
 		return nil, fmt.Errorf("list stock moves: %w", err)
 	}
 	for i := range list {
 		list[i].At = list[i].At.UTC()
 	}
 	return list, nil
+}
+
+// movesQuery is the statement of listMoves. A statement is planned once, whatever
+// its parameters are: only one that always names the order, or the SKU, is read
+// from the index of those.
+func movesQuery(orderID, sku string) string {
+	ofOrder, ofSKU := `$1 = ''`, `$2 = ''`
+	if orderID != "" {
+		ofOrder = `order_id = $1`
+	}
+	if sku != "" {
+		ofSKU = `sku = $2`
+	}
+	return `
+		SELECT id, sku, what, cause_id, order_id, initial, restocked, available, reserved, sold, written_off, at
+		FROM inventory.stock_moves
+		WHERE ` + ofOrder + `
+			AND ` + ofSKU + `
+			AND ($3::bigint = 0 OR id < $3)
+		ORDER BY id DESC
+		LIMIT $4`
 }
 
 // insertAudit queues a row about what an operator did in tx.

@@ -331,7 +331,7 @@ func TestPlansOfBrowsingReadOnlyTheDead(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			plan, err := explain(t.Context(), tx, statement)
+			plan, err := messagingtest.Explain(t.Context(), tx, statement)
 			if err := errors.Join(err, tx.Rollback()); err != nil {
 				t.Fatalf("plan of %s: %v", name, err)
 			}

@@ -33,7 +33,7 @@ func TestC4PlansOfEmptyTablesServeABacklog(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		plan, err := explain(t.Context(), tx, statement)
+		plan, err := messagingtest.Explain(t.Context(), tx, statement)
 		if err != nil {
 			t.Errorf("plan of %s: %v", name, err)
 		}
@@ -51,25 +51,6 @@ func TestC4PlansOfEmptyTablesServeABacklog(t *testing.T) {
 			}
 		}
 	}
-}
-
-// explain returns the plan that query has whatever its parameters are.
-func explain(ctx context.Context, tx *sqlx.Tx, query string) (plan []string, err error) {
-	if _, err := tx.ExecContext(ctx, `PREPARE p AS `+query); err != nil {
-		return nil, err
-	}
-	var parameters string
-	err = tx.GetContext(ctx, &parameters, `
-		SELECT coalesce('(' || nullif(array_to_string(array_fill('NULL'::text, ARRAY[cardinality(parameter_types)]), ', '), '') || ')', '')
-		FROM pg_prepared_statements WHERE name = 'p'`)
-	if err != nil {
-		return nil, err
-	}
-	if err = tx.SelectContext(ctx, &plan, `EXPLAIN EXECUTE p`+parameters); err != nil {
-		return nil, err
-	}
-	_, err = tx.ExecContext(ctx, `DEALLOCATE p`)
-	return plan, err
 }
 
 // Rows that a handler leaves open make its connection busy for the next

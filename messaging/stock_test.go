@@ -524,7 +524,7 @@ func TestStockPlanServesABacklog(t *testing.T) {
 	queue := messaging.StockQueue{}
 	ack := queue.AckMessageQuery("beta", sql.Row{Offset: 1}, "")
 	for name, statement := range map[string]string{"select": queue.SelectQuery("beta", "", queue).Query, "ack": ack.Query} {
-		plan, err := explain(t.Context(), tx, statement)
+		plan, err := messagingtest.Explain(t.Context(), tx, statement)
 		if err != nil {
 			t.Fatalf("plan of %s: %v", name, err)
 		}

@@ -70,24 +70,39 @@ func findStatus(ctx context.Context, db *sqlx.DB, id string) (Status, error) {
 }
 
 // listOrders reads at most limit of the customer's orders, or of everybody's for
-// the customer "", newest first, older than the order before unless that is "", in status unless that is "".
+// the customer "", newest first, older than the order before unless that is "",
+// in status unless that is "".
 func listOrders(ctx context.Context, db *sqlx.DB, customerID string, status Status, before string, limit int) ([]summary, error) {
 	list := []summary{}
-	err := db.SelectContext(ctx, &list, `
-		SELECT o.id, o.status, o.reason_code, o.total_minor, o.currency, o.version, o.tracking, o.created_at
-		  FROM orders.orders o
-		 WHERE ($1 = '' OR o.customer_id = $1)
-		   AND ($2 = '' OR o.status = $2)
-		   AND o.id < COALESCE(NULLIF($3, ''), 'ffffffff-ffff-ffff-ffff-ffffffffffff')::uuid
-		 ORDER BY o.id DESC
-		 LIMIT $4`, customerID, status, before, limit)
-	if err != nil {
+	if err := db.SelectContext(ctx, &list, listQuery(customerID, status), customerID, status, before, limit); err != nil {
 		return nil, fmt.Errorf("list orders: %w", err)
 	}
 	for i := range list {
 		list[i].CreatedAt = list[i].CreatedAt.UTC()
 	}
 	return list, nil
+}
+
+// listQuery is the statement of listOrders. A statement is planned once, whatever
+// its parameters are: only one that always names the customer, or the status that
+// operators look for, is read from the index of those.
+func listQuery(customerID string, status Status) string {
+	whose := `$1 = ''`
+	if customerID != "" {
+		whose = `o.customer_id = $1`
+	}
+	where := `($2 = '' OR o.status = $2)`
+	if status == NeedsAttention {
+		where = `o.status = 'needs_attention' AND $2 <> ''`
+	}
+	return `
+		SELECT o.id, o.status, o.reason_code, o.total_minor, o.currency, o.version, o.tracking, o.created_at
+		  FROM orders.orders o
+		 WHERE ` + whose + `
+		   AND ` + where + `
+		   AND o.id < COALESCE(NULLIF($3, ''), 'ffffffff-ffff-ffff-ffff-ffffffffffff')::uuid
+		 ORDER BY o.id DESC
+		 LIMIT $4`
 }
 
 // Lines are an order's lines, read from one JSON value.

@@ -40,8 +40,9 @@ func (a Attempt) undone(got Authorization, refused string) (_ Attempt, changed b
 	switch {
 	case a.Status != Authorized && !a.unanswered():
 		return a, false, nil
-	case a.Status == Authorized && got.Status == Missing:
-		// It was answered after the provider had been asked what it knew.
+	case a.Status == Authorized && got.Ref != a.ProviderRef:
+		// It was answered after the provider had been asked what it knew: nothing, or of
+		// another hold.
 		return a, false, errMeanwhile
 	}
 	a.ProviderRef = got.Ref

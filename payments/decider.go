@@ -65,6 +65,9 @@ func (d Decider) Capture(ctx context.Context, p Payment, a Attempt, amountMinor 
 	return d.capture(ctx, p, a, amountMinor, todo)
 }
 
+// LetGo has a stray hold given back; see Stray.
+func (d Decider) LetGo(ctx context.Context, s Stray) (Authorization, error) { return d.letGo(ctx, s) }
+
 // Undo has all that is set aside given back, and says why it wasn't.
 func (d Decider) Undo(ctx context.Context, p Payment, a Attempt) (there Authorization, refused string, err error) {
 	return d.undo(ctx, p, a)
@@ -122,6 +125,16 @@ func (Decider) VoidAnswer(c contracts.VoidPayment, refused string) messaging.Bod
 
 // RefundAnswer is what c is answered with, now that it came to r.
 func (Decider) RefundAnswer(r Repayment, c contracts.RefundPayment) messaging.Body { return r.event(c) }
+
+// HasStray reports whether ref, which the provider holds for a request of a's, is a
+// stray.
+func (Decider) HasStray(a Attempt, ref string) bool { return a.hasStray(ref) }
+
+// GaveUp reports whether what came of asking for a, as it was then, doesn't count.
+func (Decider) GaveUp(a, then Attempt) bool { return a.gaveUp(then) }
+
+// StrayKey is the Idempotency-Key of voiding s.
+func (Decider) StrayKey(s Stray) string { return s.key() }
 
 // Left is why something of a is still set aside after undoing it, "" = nothing is.
 func (Decider) Left(a Attempt, refused string) string { return a.left(refused) }

@@ -40,6 +40,17 @@
 // made once more under it, and what comes of it is voided. Whatever arrives later
 // gets the stored answer.
 //
+// This fences our own consumers, also two at once of one command, as after a lost
+// lease: an answer under a key that was given up doesn't count, and which hold is an
+// attempt's never changes once it is answered. It can't fence a request on its way to a
+// provider that breaks its word: that forgets a key, or ends a stored error, while
+// another request under the key is about. Then there may be two holds for one attempt
+// for a while. Only the attempt's own is ever captured; the stray one is found in the
+// provider's books by the next reconciliation that reads them to their end, and voided
+// under a key that is a pure function of it (strays.go). The same fault can give a
+// refund twice, up to what was captured: that is money gone, a break and an
+// operator's.
+//
 // A void is for an attempt and all before it. It is remembered in the payment
 // (voided_through), so that an AuthorizePayment which it overtook is declined
 // with the reason voided. What turns out to be captured is told as
@@ -55,7 +66,8 @@
 // payments.ledger has a row for every capture and refund and is only added to. On a
 // schedule, or when an operator asks (POST /v1/payments/reconciliations), it is
 // compared with the provider's books, both ways, holds included; what they don't agree
-// about is a row of payments.breaks (GET /v1/payments/breaks) until it is gone.
+// about is a row of payments.breaks (GET /v1/payments/breaks) until it is gone. Nothing
+// is mended by it but stray holds, which are voided.
 //
 // The provider's webhooks come to POST /v1/provider-webhooks: signed, each once. What
 // they say is not believed; it has the attempt looked up.

@@ -35,9 +35,13 @@ func (s *Service) authorizePayment(ctx context.Context, c contracts.AuthorizePay
 		return nil, err
 	}
 	return func(ctx context.Context, tx *messaging.Tx) error {
+		tried := a
 		a, err := s.store.lockAttempt(ctx, tx, c.PaymentID, c.Attempt)
 		if err != nil {
 			return err
+		}
+		if a.gaveUp(tried) {
+			return errMeanwhile // what this came to, if to anything, is a stray
 		}
 		a, changed, err := a.authorizationAnswered(got)
 		if err != nil {
@@ -207,7 +211,7 @@ func (s *Service) recordUndone(ctx context.Context, tx *messaging.Tx, a Attempt,
 	switch {
 	case err != nil:
 		return a, err
-	case a.unanswered() && a.AuthorizeTry != tried.AuthorizeTry:
+	case a.gaveUp(tried):
 		return a, errMeanwhile // somebody may be asking under the next key: that one has to be undone
 	case found.Status == Approved && a.VoidTry != tried.VoidTry:
 		return a, nil // this refusal is on record
@@ -301,6 +305,9 @@ func (s *Service) lookUpPayment(ctx context.Context, c contracts.LookUpPayment) 
 		before, err := s.store.lockAttempt(ctx, tx, c.PaymentID, c.Attempt)
 		if err != nil {
 			return err
+		}
+		if before.gaveUp(a) {
+			return errMeanwhile
 		}
 		a, changed, err := before.lookedUp(got)
 		if err != nil {

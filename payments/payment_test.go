@@ -225,6 +225,7 @@ func TestUndoneAnswersAreApplied(t *testing.T) {
 		{"voided, still unheard of", tried(1, Voided), unknown, Voided, false, false},
 		{"voided already", tried(1, Voided, withRef), closed, Voided, false, false},
 		{"declined meanwhile", tried(1, Declined), refused, Declined, false, false},
+		{"another hold was voided than it came to", tried(1, Authorized), Authorization{Ref: "other", Status: Closed}, Authorized, false, true},
 		{"authorized after it was unheard of", tried(1, Authorized), unknown, Authorized, false, true},
 		{"captured meanwhile", tried(1, Captured), closed, Captured, false, false},
 	} {

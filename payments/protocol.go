@@ -240,7 +240,17 @@ func (t talk) undo(ctx context.Context, p Payment, a Attempt) (there Authorizati
 
 // void has the provider give back what it holds for a. See undo for what it returns.
 func (t talk) void(ctx context.Context, p Payment, a Attempt) (there Authorization, refused string, err error) {
-	there, err = t.gateway.Void(ctx, VoidRequest{Key: a.key(OpVoid), Ref: a.ProviderRef})
+	there, refused, err = t.voidUnder(ctx, a.key(OpVoid), a.query(p))
+	if errors.Is(err, errSpent) {
+		return there, "", t.useNextKey(ctx, a, OpVoid, err)
+	}
+	return there, refused, err
+}
+
+// voidUnder has the provider give back the authorization q, whose Ref is known, under
+// key. It may return errSpent; see undo for what it returns else.
+func (t talk) voidUnder(ctx context.Context, key string, q AuthorizationQuery) (there Authorization, refused string, err error) {
+	there, err = t.gateway.Void(ctx, VoidRequest{Key: key, Ref: q.Ref})
 	if err == nil {
 		return there, "", nil
 	}
@@ -249,7 +259,7 @@ func (t talk) void(ctx context.Context, p Payment, a Attempt) (there Authorizati
 	if !said && !unsure(err) {
 		return there, "", again(err)
 	}
-	found, lookErr := t.gateway.FindAuthorization(ctx, a.query(p))
+	found, lookErr := t.gateway.FindAuthorization(ctx, q)
 	switch {
 	case lookErr != nil:
 		return found, "", again(errors.Join(lookErr, away(err)))
@@ -258,7 +268,7 @@ func (t talk) void(ctx context.Context, p Payment, a Attempt) (there Authorizati
 	case said:
 		return found, notVoided(found, no.reason()), nil
 	case spent(err):
-		return found, "", t.useNextKey(ctx, a, OpVoid, err)
+		return found, "", fmt.Errorf("%w: %w", errSpent, err)
 	}
 	return found, "", again(err)
 }

@@ -27,7 +27,7 @@ const (
 	BreakMissingTheirs = "missing_theirs"  // our ledger has one that they haven't
 	BreakAmount        = "amount"          // both have it, of other amounts or currencies
 	BreakUnknownHold   = "unknown_hold"    // they hold money for a request that we have not on record
-	BreakSecondHold    = "second_hold"     // they hold money twice for one request
+	BreakSecondHold    = "second_hold"     // they hold money twice for one attempt: what is stray is voided
 	BreakUnresolved    = "unresolved_hold" // they hold money, and we still don't know
 	BreakOpenHold      = "open_hold"       // they hold money of an attempt that has ended here
 	BreakEndedHold     = "ended_hold"      // they let money go that we believe to be held
@@ -36,7 +36,8 @@ const (
 // reconcilePayments compares our ledger with the provider's books, both ways: what
 // was moved from c.From to before c.Until. What they don't agree about becomes a row
 // of payments.breaks, which is resolved when it is gone. What moved only just now is
-// left to the next time: it may be on its way from one book to the other.
+// left to the next time: it may be on its way from one book to the other. Stray holds
+// are voided; as breaks they show until the next time.
 func (s *Service) reconcilePayments(ctx context.Context, c contracts.ReconcilePayments) (messaging.Record, error) {
 	if !c.From.Before(c.Until) {
 		return nil, hopeless("reconciliation %s is of no time at all", c.ReconciliationID)
@@ -62,6 +63,11 @@ func (s *Service) reconcilePayments(ctx context.Context, c contracts.ReconcilePa
 		if at := page[len(page)-1].At; time.Since(started) > readLimit && at.After(c.From) && at.Before(c.Until) {
 			until, rest = at, true
 			break
+		}
+	}
+	if !rest { // else a hold that looks open may have ended in the rest
+		if err := s.voidStrays(ctx, c.ReconciliationID); err != nil {
+			return nil, err
 		}
 	}
 	return func(ctx context.Context, tx *messaging.Tx) error {

@@ -124,9 +124,14 @@ func (s *Simulator) end(ctx context.Context, verb, key, ref string, body any, as
 	return a, nil
 }
 
-// FindAuthorization looks an authorization up by its key.
+// FindAuthorization looks an authorization up by its name or, while that isn't known,
+// by its key.
 func (s *Simulator) FindAuthorization(ctx context.Context, q AuthorizationQuery) (Authorization, error) {
-	got, err := s.call(ctx, http.MethodGet, "/authorizations?key="+url.QueryEscape(q.Key), "", nil)
+	where := "/authorizations?key=" + url.QueryEscape(q.Key)
+	if q.Ref != "" {
+		where = "/authorizations/" + url.PathEscape(q.Ref)
+	}
+	got, err := s.call(ctx, http.MethodGet, where, "", nil)
 	var refused *RefusedError
 	if errors.As(err, &refused) && refused.Status == http.StatusNotFound {
 		return Authorization{Status: Missing}, nil

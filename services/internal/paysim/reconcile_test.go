@@ -61,12 +61,6 @@ func TestReconciliationFindsPlantedBreaks(t *testing.T) {
 			voidHold,
 		},
 		{
-			"a second hold under the same key",
-			plantHold(paymentID + ":1:authorize"),
-			"second_hold authorize",
-			voidHold,
-		},
-		{
 			"a hold that we have not recorded",
 			`UPDATE payments.attempts SET status = 'unknown', provider_ref = NULL WHERE attempt = 3; UPDATE payments.provider_calls SET answered_at = NULL, outcome = NULL, provider_ref = NULL WHERE key LIKE '%:3:authorize'`,
 			"unresolved_hold authorize",
@@ -111,6 +105,36 @@ func TestReconciliationFindsPlantedBreaks(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A provider that forgets a key while another request under it is on its way holds
+// money twice: what the attempt didn't come to is voided, under the next key when the
+// provider refuses once, and what it did come to can be captured.
+func TestReconciliationVoidsASecondHold(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	s.deliver(authorize(1, "tok_authorize_forgotten"))
+	late := asking("tok_ok")
+	late.Reference = orderID
+	if r := s.do("POST", "/authorizations", paymentID+":1:authorize", late); r.status != 201 {
+		t.Fatalf("the request that comes late: got %d %s, want 201", r.status, r.body)
+	}
+	s.wantSucceeded("authorize 1250", "authorize 1250")
+	s.conduct("void", "refused", 1)
+	for i, want := range []string{"[second_hold authorize]", "[second_hold authorize]", "[]"} {
+		if got := fmt.Sprint(s.reconcile()); got != want {
+			t.Errorf("reconciliation %d: breaks: got %s, want %s", i, got, want)
+		}
+	}
+	s.wantSucceeded("authorize 1250", "authorize 1250", "void 1250")
+	var calls []string
+	if err := s.db.Admin.Select(&calls, `SELECT outcome FROM payments.provider_calls WHERE operation = 'void' ORDER BY try`); err != nil || fmt.Sprint(calls) != "[refused closed]" {
+		t.Errorf("voids on record: got %q, %v, want one refused and one closed", calls, err)
+	}
+	if got := s.deliver(capture(1)); got != "captured" {
+		t.Errorf("capture: got %q, want captured", got)
+	}
+	s.wantNoBreaks()
 }
 
 // plantHold is a hold in the provider's books, asked for under key.

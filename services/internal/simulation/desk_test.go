@@ -33,10 +33,11 @@ type desk struct {
 	payments []*payments.Payment
 	calls    map[string]*call // by key
 	ledger   []booking
+	inVain   map[string]int // voids of a stray hold that were answered, by its name
 }
 
 func newDesk(w *world, gateway payments.Gateway) *desk {
-	k := &desk{w: w, calls: map[string]*call{}}
+	k := &desk{w: w, calls: map[string]*call{}, inVain: map[string]int{}}
 	k.decider = payments.NewDecider(gateway, payments.Notes{
 		Unknown: func(_ context.Context, a payments.Attempt) error {
 			w.commit("the note of an unknown outcome", func() {
@@ -162,6 +163,8 @@ func (k *desk) handle(m messaging.Body) (record, error) {
 		return k.void(m)
 	case contracts.RefundPayment:
 		return k.refund(m)
+	case contracts.ReconcilePayments:
+		return k.reconcile()
 	}
 	return nil, fmt.Errorf("%s is no command to payments", m.Kind())
 }
@@ -221,6 +224,10 @@ func (k *desk) authorize(c contracts.AuthorizePayment) (record, error) {
 	}
 	return func() ([]messaging.Body, error) {
 		row := k.attempt(a)
+		if k.decider.GaveUp(*row, a) {
+			k.w.saw("answer under a key that isn't in use any more")
+			return nil, errors.New("somebody may be asking under the next key")
+		}
 		after, changed, err := k.decider.Authorized(*row, got)
 		if err != nil {
 			return nil, err
@@ -354,9 +361,8 @@ func (k *desk) void(c contracts.VoidPayment) (record, error) {
 // undone is what undoing an attempt makes of it; write writes that.
 func (k *desk) undone(a payments.Attempt, found payments.Authorization, refused string) (after payments.Attempt, write func(), err error) {
 	row := k.attempt(a)
-	open := row.Status == payments.Authorizing || row.Status == payments.Unknown
 	switch {
-	case open && row.AuthorizeTry != a.AuthorizeTry:
+	case k.decider.GaveUp(*row, a):
 		k.w.saw("undone under a key that isn't in use any more")
 		return *row, func() {}, errors.New("somebody may be asking under the next key")
 	case found.Status == payments.Approved && row.VoidTry != a.VoidTry:

@@ -146,7 +146,7 @@ func (w *world) checkMoney(o *order) {
 				w.broken("order %s is for %d, %d was taken", o.ID, due(o), a.CapturedMinor)
 			}
 		case payments.Approved:
-			if o.Status.Ended() {
+			if o.Status.Ended() && !w.awaitsReconciliation(a) {
 				w.broken("order %s has ended as %s and %d is set aside for it", o.ID, o.Status, a.AmountMinor)
 			}
 		}
@@ -202,6 +202,9 @@ func (w *world) checkAtRest() {
 	for _, a := range w.provider.auths {
 		if a.Status == payments.Taken {
 			moved++
+		}
+		if _, is := w.desk.stray(a); is {
+			w.broken("%d is set aside for order %s that no attempt to pay came to", a.AmountMinor, a.reference)
 		}
 	}
 	for _, f := range w.provider.refunds {

@@ -23,6 +23,7 @@ type refund struct {
 
 // answer is what the provider says to a request, and keeps under its key.
 type answer struct {
+	about   *authorization // that the request was; nil for a new one
 	auth    payments.Authorization
 	refund  payments.Refund
 	err     error  // a refusal
@@ -52,9 +53,12 @@ type provider struct {
 	w       *world
 	auths   []*authorization
 	refunds []*refund
-	kept    map[string]*answer             // by key
-	late    []request                      // on their way
-	next    map[payments.Operation]misdeed // what goes wrong next, whatever chance says
+	kept    map[string]*answer // by key
+	late    []request          // on their way
+	// doubtful are keys to authorize that didn't keep their promise while another
+	// request under them was about: there may be more than one hold.
+	doubtful map[string]bool
+	next     map[payments.Operation]misdeed // what goes wrong next, whatever chance says
 }
 
 var errSilence = errors.New("no answer")
@@ -65,13 +69,18 @@ func (p *provider) ask(r request) (answer, error) {
 	w.checkIntent(r)
 	w.pause() // the request is on its way
 	m := p.goesWrong(r.op)
-	// What isn't known to survive: an error that is stored until a look-up, and a key
-	// that is forgotten, while somebody else is about to use that key, too.
-	switch sole := len(w.jobs) == 1 && !p.isLate(r.key); {
-	case m == storedBefore && !sole:
-		m = lostBefore
-	case m == forgotten && !sole:
-		m = lostAfter
+	// An error that is stored until a look-up, and a key that is forgotten, while somebody
+	// else is about to use that key, too: a hold that this doubles is found by
+	// reconciliation and voided; a refund is not, it is money that has gone.
+	if sole := len(w.jobs) == 1 && !p.isLate(r.key); !sole {
+		switch {
+		case m == storedBefore && r.op == payments.OpRefund:
+			m = lostBefore
+		case m == forgotten && r.op == payments.OpRefund:
+			m = lostAfter
+		case (m == storedBefore || m == forgotten) && r.op == payments.OpAuthorize:
+			p.doubtful[r.key] = true
+		}
 	}
 	w.note("  the provider is asked to %s under %s: %v", r.op, r.key, m)
 	switch m {
@@ -88,10 +97,13 @@ func (p *provider) ask(r request) (answer, error) {
 		return answer{}, &payments.RefusedError{Status: http.StatusNotFound, Code: "not-found"}
 	}
 	if a := p.kept[r.key]; a != nil {
+		if a.about != r.auth {
+			return answer{}, &payments.RefusedError{Status: http.StatusUnprocessableEntity, Code: "idempotency-key-reused"}
+		}
 		w.saw("request repeated under its key")
 		return p.say(a, true)
 	}
-	a := &answer{}
+	a := &answer{about: r.auth}
 	switch m {
 	case storedBefore, stuck:
 		a.failure = untilLookedUp
@@ -106,7 +118,7 @@ func (p *provider) ask(r request) (answer, error) {
 	default:
 		*a = r.perform()
 	}
-	a.done = true
+	a.about, a.done = r.auth, true
 	p.kept[r.key] = a
 	switch m {
 	case lostAfter:
@@ -145,7 +157,7 @@ func (p *provider) arrive(i int) {
 		return
 	}
 	a := r.perform()
-	a.done = true
+	a.about, a.done = r.auth, true
 	p.kept[r.key] = &a
 	p.w.saw("late request has its effect")
 	p.w.note("the provider carries %s out late, under %s", r.op, r.key)
@@ -250,13 +262,18 @@ func (p *provider) Refund(_ context.Context, r payments.RefundRequest) (payments
 	return a.refund, err
 }
 
-// FindAuthorization looks an authorization up by the key that it was asked for under.
+// FindAuthorization looks an authorization up by its name or, while that isn't known,
+// by the key that it was asked for under.
 func (p *provider) FindAuthorization(_ context.Context, q payments.AuthorizationQuery) (payments.Authorization, error) {
-	if err := p.lookUp(q.Key); err != nil {
+	key := q.Key
+	if q.Ref != "" {
+		key = "" // by its name: no stored error is ended
+	}
+	if err := p.lookUp(key); err != nil {
 		return payments.Authorization{}, err
 	}
 	found := payments.Authorization{Status: payments.Missing}
-	if a := p.find(func(a *authorization) bool { return a.key == q.Key }); a != nil {
+	if a := p.find(func(a *authorization) bool { return a.Ref == q.Ref || q.Ref == "" && a.key == q.Key }); a != nil {
 		found = a.Authorization
 	}
 	p.w.note("  the provider is asked about %s: %s", q.Key, found.Status)

@@ -54,7 +54,7 @@ var rare = []string{
 
 	"request lost", "answer lost", "key forgotten", "late request has its effect", "late request finds its key used",
 	"error stored without effect", "error stored after the effect", "stored error ended by a look-up", "next key after a spent one",
-	"provider too busy", "look-up lost", "authorization expired", "request repeated under its key",
+	"stray hold: closed", "answer under a key that isn't in use any more", "provider too busy", "look-up lost", "authorization expired", "request repeated under its key",
 
 	"ended as completed", "ended as cancelled", "ended as rejected", "ended as expired", "ended as refunded",
 }

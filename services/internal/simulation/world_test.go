@@ -58,7 +58,7 @@ func newWorld(c chance, without guard, t *tally) *world {
 		n := int64(w.below(6) + 2 - i)
 		w.shelf.stock[sku] = &counters{initial: n, available: n}
 	}
-	w.provider = &provider{w: w, kept: map[string]*answer{}}
+	w.provider = &provider{w: w, kept: map[string]*answer{}, doubtful: map[string]bool{}}
 	w.desk = newDesk(w, w.gateway())
 	return w
 }
@@ -154,6 +154,9 @@ func (w *world) step(most int) {
 	if n := len(w.orders); n > 0 {
 		add(2, func() { w.customerActs(w.orders[w.below(n)]) })
 		add(1, func() { w.operator(w.orders[w.below(n)]) })
+	}
+	if len(w.desk.strays()) > 0 {
+		add(1, w.reconcile)
 	}
 	if len(w.post)+len(w.jobs) > 0 && w.steps <= w.slow {
 		add(2, w.timePasses)
@@ -309,8 +312,10 @@ func (w *world) heal() {
 	w.calm = true
 	w.note("from now on all is well")
 	w.settle(orders.Status.Ended, func(o *order) bool { return !w.waitsForCustomer(o) })
+	w.reconcileAll()
 	w.checkAtRest()
 	w.settle(orders.Status.Ended, anyOrder)
+	w.reconcileAll()
 	w.checkAtRest()
 	w.checkEnd()
 }

@@ -150,7 +150,7 @@ func (s *Service) cancelOrder(w http.ResponseWriter, r *http.Request) error {
 	case errors.Is(err, ErrIllegal):
 		p := httpapi.NewProblem(http.StatusConflict, "order-not-cancellable", "an order that is "+string(o.Status)+" can't be cancelled")
 		if o.Dispatched && !o.Status.Ended() {
-			p.Detail += "; once it is delivered it can be sent back"
+			p.Detail += "; what is delivered can be sent back"
 			p = p.WithHeader("Link", "</v1/orders/"+id+`/returns>; rel="related"`)
 		}
 		return p

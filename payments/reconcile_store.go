@@ -109,7 +109,7 @@ func (s store) compare(ctx context.Context, tx *messaging.Tx, c comparison) (fou
 			UNION ALL
 			SELECT 'missing_theirs', l.kind || ' ' || l.provider_ref, l.order_id, l.amount_minor, NULL, l.requested_at
 			FROM payments.ledger l
-			WHERE l.requested_at >= $2 AND l.at < $3
+			WHERE l.requested_at >= $2 AND l.at >= $2 AND l.at < $3 -- what is written down was asked for before: the index has at
 				AND NOT EXISTS (SELECT FROM theirs t WHERE t.kind = l.kind AND t.ref = l.provider_ref)
 			UNION ALL
 			SELECT CASE WHEN c.key IS NULL THEN 'unknown_hold' WHEN c.answered_at IS NULL THEN 'unresolved_hold' ELSE 'second_hold' END,

@@ -81,9 +81,12 @@ func TestVerbs(t *testing.T) {
 		t.Fatal(err)
 	}
 	awaitHealthy(t, b, one)
-	if n := strings.Count(b.Logs(one), "serving"); n != 2 {
-		t.Errorf("%s was started twice, its log tells of %d starts:\n%s", one, n, b.Logs(one))
-	}
+	eventually(t, 10*time.Second, func() error { // what a container writes arrives a moment later
+		if n := strings.Count(b.Logs(one), "serving"); n != 2 {
+			return fmt.Errorf("%s was started twice, its log tells of %d starts:\n%s", one, n, b.Logs(one))
+		}
+		return nil
+	})
 	if err := b.Kill(one); err != nil {
 		t.Fatal(err)
 	}

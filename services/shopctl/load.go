@@ -230,6 +230,17 @@ func (l *loading) wait(ctx context.Context) error {
 	}
 }
 
+// read reads an order, again and again for ten seconds: the shop's front may be
+// away for a moment.
+func (l *loading) read(ctx context.Context, id string) (client.Order, error) {
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+		o, err := l.client.Get(ctx, id)
+		if err == nil || ctx.Err() != nil || time.Now().After(end) {
+			return o, err
+		}
+	}
+}
+
 // result reads every order's history.
 func (l *loading) result(ctx context.Context) (loadResult, error) {
 	r := loadResult{Placed: len(l.ids), Failed: l.failed, Statuses: map[string]int{}, Customer: l.client.Customer}
@@ -242,7 +253,7 @@ func (l *loading) result(ctx context.Context) (loadResult, error) {
 	for w := range errs {
 		all.Go(func() {
 			for i := w; i < len(l.ids) && errs[w] == nil; i += len(errs) {
-				orders[i], errs[w] = l.client.Get(ctx, l.ids[i])
+				orders[i], errs[w] = l.read(ctx, l.ids[i])
 			}
 		})
 	}

@@ -26,12 +26,12 @@ func TestVerbs(t *testing.T) {
 		}
 	})
 	one, two := first("console"), Process{Service: "console", Replica: 2}
-	withoutMails := map[string]string{"MAILBOX_ADDR": ""} // processes share the machine's ports
+	apart := map[string]string{"MAILBOX_ADDR": "127.0.0.1:0"} // processes share the machine's ports
 	if b.Reach(one) == b.Reach(two) || b.Peer(one) == b.Peer(two) {
 		t.Errorf("two replicas are at %s and %s, for programs at %s and %s; want addresses of their own", b.Reach(one), b.Reach(two), b.Peer(one), b.Peer(two))
 	}
 	for _, p := range []Process{one, two} {
-		url, err := b.Start(t.Context(), p, withoutMails)
+		url, err := b.Start(t.Context(), p, apart)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -40,7 +40,7 @@ func TestVerbs(t *testing.T) {
 		}
 		awaitHealthy(t, b, p)
 	}
-	if _, err := b.Start(t.Context(), one, withoutMails); err == nil {
+	if _, err := b.Start(t.Context(), one, apart); err == nil {
 		t.Errorf("%s was started twice", one)
 	}
 
@@ -78,7 +78,7 @@ func TestVerbs(t *testing.T) {
 		t.Errorf("%s was killed twice", two)
 	}
 
-	if _, err := b.Start(t.Context(), one, withoutMails); err != nil {
+	if _, err := b.Start(t.Context(), one, apart); err != nil {
 		t.Fatal(err)
 	}
 	awaitHealthy(t, b, one)

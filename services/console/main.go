@@ -17,7 +17,7 @@ import (
 type config struct {
 	Addr string `env:"ADDR" envDefault:"127.0.0.1:8080" validate:"required"`
 	// MailboxAddr is where mails are caught by SMTP, to be shown at /v1/mailbox to
-	// whoever asks; empty = nowhere. Notifications is to be told of it.
+	// whoever asks; off = nowhere. Notifications is to be told of it.
 	MailboxAddr string `env:"MAILBOX_ADDR" envDefault:"127.0.0.1:1025"`
 	Console     console.Config
 }
@@ -28,7 +28,7 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	catching := make(chan error, 1)
-	if cfg.MailboxAddr == "" {
+	if cfg.MailboxAddr == "off" {
 		catching <- nil
 	} else {
 		mails, err := new(net.ListenConfig).Listen(ctx, "tcp", cfg.MailboxAddr)

@@ -62,17 +62,26 @@ func (s *Service) showBreaks(w http.ResponseWriter, r *http.Request) error {
 
 // startReconciliation answers an operator's POST /v1/payments/reconciliations: our
 // ledger is compared with the provider's books from where the last time ended, 202.
+// It leaves a row in the audit.
 func (s *Service) startReconciliation(w http.ResponseWriter, r *http.Request) error {
 	if err := httpapi.RequireOperator(r); err != nil {
 		return err
 	}
 	err := s.bus.InTx(r.Context(), func(ctx context.Context, tx *messaging.Tx) error {
+		s.store.insertDeed(tx, httpapi.CustomerID(r), httpapi.RoleOf(r), "reconcile", httpapi.RequestID(ctx))
 		return s.askForReconciliation(ctx, tx, time.Time{}, time.Time{})
 	})
 	if err != nil {
 		return err
 	}
 	return httpapi.WriteJSON(w, http.StatusAccepted, map[string]string{"status": "asked for"})
+}
+
+// insertDeed queues a row of the audit: what an operator did.
+func (s store) insertDeed(tx *messaging.Tx, who string, role httpapi.Role, action, requestID string) {
+	tx.Queue(`
+		INSERT INTO payments.audit (who, role, action, request_id)
+		VALUES ($1, $2, $3, $4)`, who, role, action, requestID)
 }
 
 // pageBreaks reads up to limit breaks before the id before, newest first.

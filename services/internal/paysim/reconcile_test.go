@@ -209,6 +209,13 @@ func TestOperatorsReconcileAndSeeBreaks(t *testing.T) {
 	if w := s.operators("POST", "/v1/payments/reconciliations", "operator", "", nil); w.Code != 202 {
 		t.Fatalf("reconcile again: got %d %s, want 202", w.Code, w.Body)
 	}
+	var deeds int
+	if err := s.db.Admin.Get(&deeds, `SELECT count(*) FROM payments.audit WHERE role = 'operator' AND action = 'reconcile' AND request_id <> ''`); err != nil || deeds != 2 {
+		t.Errorf("rows of the audit: got %d, %v; want 2, and none of a customer's", deeds, err)
+	}
+	if _, err := s.db.Admin.Exec(`DELETE FROM payments.audit`); err == nil {
+		t.Error("the audit could be emptied")
+	}
 	again := messagingtest.As[contracts.ReconcilePayments](t, s.db.Published(t, "payments")[0])
 	if again.From.Before(time.Now().Add(-time.Hour)) || !again.From.Before(again.Until) {
 		t.Errorf("the second is from %s until %s, want a part of the last hour", again.From, again.Until)

@@ -148,18 +148,27 @@ func (c *Customer) step(t *testing.T, id, what string) error {
 	return nil
 }
 
+// look reads the order as it is now.
+func (c *Customer) look(t *testing.T, id string) (Order, error) {
+	var o Order
+	a, err := c.Do(t.Context(), http.MethodGet, "/v1/orders/"+id, nil)
+	if err != nil {
+		return o, fmt.Errorf("look at order %s: %w", id, err)
+	}
+	if err := json.Unmarshal(a.Body, &o); err != nil {
+		return o, fmt.Errorf("look at order %s: status %d, %w", id, a.Status, err)
+	}
+	return o, nil
+}
+
 // walk has the warehouse and the carrier do whatever the order waits for until it
 // is in one of statuses, for up to a minute, and returns the status.
 func (c *Customer) walk(t *testing.T, id string, statuses ...string) (string, error) {
 	steps := map[string]string{"fulfilling": "pack", "dispatching": "dispatch", "shipped": "deliver"}
 	for end := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
-		a, err := c.Do(t.Context(), http.MethodGet, "/v1/orders/"+id, nil)
+		o, err := c.look(t, id)
 		if err != nil {
-			return "", fmt.Errorf("look at order %s: %w", id, err)
-		}
-		var o Order
-		if err := json.Unmarshal(a.Body, &o); err != nil {
-			return "", fmt.Errorf("look at order %s: status %d, %w", id, a.Status, err)
+			return "", err
 		}
 		if slices.Contains(statuses, o.Status) {
 			return o.Status, nil

@@ -1,9 +1,8 @@
 package e2e
 
 import (
-	"encoding/json"
+	"errors"
 	"fmt"
-	"net/http"
 	"sync"
 	"testing"
 	"time"
@@ -39,7 +38,7 @@ func TestProviderTimeouts(t *testing.T) {
 				started := time.Now()
 				o, err := c.PlaceSurely(t.Context(), wish("FILTER-01", token))
 				if err == nil {
-					_, err = c.arrive(t, o.ID, 10*goesOn)
+					err = c.arrive(t, o.ID, 10*goesOn)
 				}
 				if err != nil {
 					t.Errorf("order %d, paid by %s: %v", i, token, err)
@@ -83,18 +82,14 @@ func TestProviderTimeouts(t *testing.T) {
 }
 
 // arrive waits until the order is delivered.
-func (c *Customer) arrive(t *testing.T, id string, limit time.Duration) (Order, error) {
-	var o Order
+func (c *Customer) arrive(t *testing.T, id string, limit time.Duration) error {
 	for end := time.Now().Add(limit); ; time.Sleep(20 * time.Millisecond) {
-		a, err := c.Do(t.Context(), http.MethodGet, "/v1/orders/"+id, nil)
-		if err == nil {
-			err = json.Unmarshal(a.Body, &o)
-		}
+		o, err := c.look(t, id)
 		if err == nil && o.Status == "delivered" {
-			return o, nil
+			return nil
 		}
 		if time.Now().After(end) {
-			return o, fmt.Errorf("after %s order %s is %s (%s): %w", limit, id, o.Status, o.ReasonCode, err)
+			return errors.Join(fmt.Errorf("after %s order %s is %q (%s), want delivered", limit, id, o.Status, o.ReasonCode), err)
 		}
 	}
 }

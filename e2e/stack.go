@@ -217,7 +217,7 @@ func (s *Stack) close(t testing.TB) {
 		t.Errorf("stop the shop: %v", err)
 	}
 	if t.Failed() {
-		for _, name := range services {
+		for _, name := range append([]string{Database.Service}, services...) {
 			t.Logf("last lines of %s:\n%s", name, tail(s.Logs(first(name)), 40))
 		}
 	}

@@ -42,6 +42,12 @@ type Config struct {
 	// Slow makes handlers slower, to see that it hurts nobody else:
 	// "orders.order_placed=3s,…".
 	Slow map[string]time.Duration `env:"FAULT_SLOW" envKeyValSeparator:"="`
+	// Panics makes the first message of a kind that this process handles panic, so
+	// many times, after all that its handler does: "payments.authorize_payment=8,…".
+	Panics map[string]int `env:"FAULT_PANIC" envKeyValSeparator:"="`
+	// SQLErrors does the same by a statement that the database refuses, in the
+	// transaction of the message. Only messages of transactional queues have one.
+	SQLErrors map[string]int `env:"FAULT_SQL" envKeyValSeparator:"="`
 
 	// Listener serves instead of Addr when set: for programs that run several services.
 	Listener net.Listener `env:"-" validate:"-"`
@@ -142,7 +148,7 @@ func Run(ctx context.Context, cfg Config, spec messaging.Spec, log *slog.Logger,
 		return err
 	}
 	bus, err := messaging.New(messaging.Config{
-		Spec: spec, DB: db, DSN: cfg.DatabaseURL, Log: log, Consumers: cfg.Consumers, Middleware: slow(cfg.Slow),
+		Spec: spec, DB: db, DSN: cfg.DatabaseURL, Log: log, Consumers: cfg.Consumers, Middleware: faults(cfg),
 	})
 	if err != nil {
 		return err

@@ -160,13 +160,16 @@ func (c *consumer) attempt(list []claimed) (done, culprit int, err error) {
 	started := time.Now()
 	size := 0
 	var trace []traced
-	in := map[string]bool{} // ids in this transaction: what comes twice is handled once
+	in := map[string]int{} // by id, the last run handled in this transaction: what comes twice is handled once a run
 	for i, m := range list {
 		if i > 0 && (time.Since(started) > c.table.limits.batchTime || size+len(m.Payload) > c.table.limits.batchBytes) {
 			break
 		}
 		size += len(m.Payload)
-		if m.handled || b != nil && in[m.ID] {
+		if run, twice := in[m.ID]; b != nil && twice && !m.handled {
+			m.knownHandled(run)
+		}
+		if m.handled {
 			done++
 			continue
 		}

@@ -39,6 +39,9 @@ type Config struct {
 	// Slow makes handlers slower, to see that it hurts nobody else:
 	// "orders.order_placed=3s,…".
 	Slow map[string]time.Duration `env:"FAULT_SLOW" envKeyValSeparator:"="`
+	// Crash kills the process at a point between two steps, to see that nothing is
+	// lost by it: "relay.before_commit", or "relay.before_commit=3" at the third visit.
+	Crash Crash `env:"FAULT_CRASH"`
 
 	// Listener serves instead of Addr when set: for programs that run several services.
 	Listener net.Listener `env:"-" validate:"-"`
@@ -137,8 +140,9 @@ func Run(ctx context.Context, cfg Config, spec messaging.Spec, log *slog.Logger,
 		}
 		return err
 	}
+	crash := cfg.Crash.hook(spec.Name, log, die)
 	bus, err := messaging.New(messaging.Config{
-		Spec: spec, DB: db, DSN: cfg.DatabaseURL, Log: log, Consumers: cfg.Consumers, Middleware: slow(cfg.Slow),
+		Spec: spec, DB: db, DSN: cfg.DatabaseURL, Log: log, Consumers: cfg.Consumers, Middleware: slow(cfg.Slow), Crash: crash,
 	})
 	if err != nil {
 		return err
@@ -167,7 +171,7 @@ func Run(ctx context.Context, cfg Config, spec messaging.Spec, log *slog.Logger,
 	if w, ok := service.(Worker); ok {
 		work = both(bus.Run, w.Run)
 	}
-	return serve(ctx, listener, mux, &stopping, work)
+	return serve(ctx, listener, beforeAnswer(mux, crash), &stopping, work)
 }
 
 // both runs a and b until ctx ends or one of them does.

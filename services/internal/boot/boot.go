@@ -48,6 +48,9 @@ type Config struct {
 	// SQLErrors does the same by a statement that the database refuses, in the
 	// transaction of the message. Only messages of transactional queues have one.
 	SQLErrors map[string]int `env:"FAULT_SQL" envKeyValSeparator:"="`
+	// Crash kills the process at a point between two steps, to see that nothing is
+	// lost by it: "relay.before_commit", or "relay.before_commit=3" at the third visit.
+	Crash Crash `env:"FAULT_CRASH"`
 
 	// Listener serves instead of Addr when set: for programs that run several services.
 	Listener net.Listener `env:"-" validate:"-"`
@@ -147,8 +150,9 @@ func Run(ctx context.Context, cfg Config, spec messaging.Spec, log *slog.Logger,
 		}
 		return err
 	}
+	crash := cfg.Crash.hook(spec.Name, log, die)
 	bus, err := messaging.New(messaging.Config{
-		Spec: spec, DB: db, DSN: cfg.DatabaseURL, Log: log, Consumers: cfg.Consumers, Middleware: faults(cfg),
+		Spec: spec, DB: db, DSN: cfg.DatabaseURL, Log: log, Consumers: cfg.Consumers, Middleware: faults(cfg), Crash: crash,
 	})
 	if err != nil {
 		return err
@@ -173,7 +177,7 @@ func Run(ctx context.Context, cfg Config, spec messaging.Spec, log *slog.Logger,
 	if w, ok := service.(Worker); ok {
 		work = both(bus.Run, w.Run)
 	}
-	return serve(ctx, listener, mux, cfg.Drain, work)
+	return serve(ctx, listener, beforeAnswer(mux, crash), cfg.Drain, work)
 }
 
 // both runs a and b until ctx ends or one of them does.

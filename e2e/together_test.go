@@ -49,6 +49,7 @@ func TestTogether(t *testing.T) {
 	promised := shop.close(t)
 	CheckShop(t, s.DSN("", ""), promised...)
 	CheckLoad(t, s.Admin, result)
+	s.checkCharges(t)
 	for _, k := range strikes {
 		k.tell(t, s)
 	}
@@ -151,16 +152,43 @@ func (s *Stack) awaitTakeover(t *testing.T, h held) {
 		h.replica, len(h.messages), last.Sub(h.at).Round(time.Millisecond), overtakes)
 }
 
-// thaw lets a frozen replica go on with what others have done meanwhile, and
-// waits until it has noticed that for each message.
+// fenced is what a consumer says whose message has become another's: its lease,
+// its transaction or its time was over.
+var fenced = []string{
+	"message is another consumer's now", "the lease went to another consumer", "the database connection is gone", "the handler ran past its time limit",
+}
+
+// thaw lets a frozen replica go on with what others have done meanwhile. It must
+// notice that, and what it held must have been handled once.
 func (s *Stack) thaw(t *testing.T, h held) {
 	t.Helper()
 	p := process(h.replica)
 	if err := s.Resume(p); err != nil {
 		t.Fatal(err)
 	}
-	s.WaitReady(t, h.replica)
-	t.Logf("%s said:\n%s", h.replica, s.Logs(p)[h.said:])
+	noticed := 0
+	eventually(t, healLimit, func() error {
+		for line := range strings.Lines(s.Logs(p)[h.said:]) {
+			if slices.ContainsFunc(fenced, func(words string) bool { return strings.Contains(line, words) }) {
+				noticed++
+			}
+		}
+		if noticed == 0 {
+			return fmt.Errorf("%s hasn't noticed that its %d messages are others' now", h.replica, len(h.messages))
+		}
+		return nil
+	})
+	var rows, again int
+	err := s.Admin.QueryRowxContext(t.Context(), `
+		SELECT count(*), count(*) FILTER (WHERE attempts > 1) FROM messaging.inbox_`+p.Service+`
+		WHERE message_id = ANY ($1::uuid[])`, h.messages).Scan(&rows, &again)
+	if err != nil {
+		t.Fatalf("look what became of the messages that %s held: %v", h.replica, err)
+	}
+	if rows != len(h.messages) || again != rows {
+		t.Errorf("%s held %d messages: handled %d times, %d of them after another had claimed them; want each once, so", h.replica, len(h.messages), rows, again)
+	}
+	t.Logf("%s: once it went on, it was fenced (noticed %d times), and its messages were handled once", h.replica, noticed)
 }
 
 // checkOrder compares what orders told of each order, in the order in which its
@@ -169,11 +197,13 @@ func (s *Stack) checkOrder(t *testing.T) {
 	t.Helper()
 	var told, astray int
 	err := s.Admin.QueryRowxContext(t.Context(), `
-		SELECT count(*), count(*) FILTER (WHERE version <= before)
-		FROM (SELECT (payload->>'version')::int AS version,
-		             lag((payload->>'version')::int) OVER (PARTITION BY order_id ORDER BY id) AS before
-		      FROM messaging.log_orders
-		      WHERE kind = 'orders.order_status_changed') l`).Scan(&told, &astray)
+		WITH told AS (
+			SELECT id, order_id, (convert_from(payload, 'UTF8')::jsonb->>'version')::int AS version
+			FROM messaging.log_orders
+			WHERE kind = 'orders.order_status_changed'),
+		in_turn AS (
+			SELECT version, lag(version) OVER (PARTITION BY order_id ORDER BY id) AS before FROM told)
+		SELECT count(*), count(*) FILTER (WHERE version <= before) FROM in_turn`).Scan(&told, &astray)
 	if err != nil {
 		t.Fatalf("read what orders has told: %v", err)
 	}
@@ -181,6 +211,25 @@ func (s *Stack) checkOrder(t *testing.T) {
 		t.Errorf("%d of %d changes of orders were told out of order; want 0 of some", astray, told)
 	}
 	t.Logf("%d changes of orders told, %d out of order", told, astray)
+}
+
+// checkCharges looks into the provider's books: each order was charged once,
+// whoever asked for it how often.
+func (s *Stack) checkCharges(t *testing.T) {
+	t.Helper()
+	var charges, others int
+	err := s.Admin.QueryRowxContext(t.Context(), `
+		SELECT count(*), count(*) FILTER (WHERE times <> 1)
+		FROM (SELECT count(*) AS times FROM paysim.operations
+		      WHERE kind IN ('authorize', 'capture') AND status = 'succeeded'
+		      GROUP BY reference, kind) o`).Scan(&charges, &others)
+	if err != nil {
+		t.Fatalf("read the provider's books: %v", err)
+	}
+	if charges == 0 || others > 0 {
+		t.Errorf("of %d charges the provider did %d another number of times than once; want 0 of some", charges, others)
+	}
+	t.Logf("provider's books: %d charges, each once", charges)
 }
 
 // fallDue has the return window of all orders end at once, which both replicas of

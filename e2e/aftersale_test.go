@@ -173,8 +173,9 @@ func TestOneOrderFromEverySide(t *testing.T) {
 	CheckShop(t, s.DSN("", ""), id)
 }
 
-// withMails has the shop send mails, to the console's mailbox.
-func withMails(t *testing.T, s *Stack) {
+// withMails has the shop send mails, to the console's mailbox. It returns the
+// settings with which services are to be launched from now on.
+func withMails(t *testing.T, s *Stack) (settings map[string][]string) {
 	t.Helper()
 	at, err := url.Parse(s.Peer(first("console")))
 	if err != nil {
@@ -194,12 +195,14 @@ func withMails(t *testing.T, s *Stack) {
 			t.Fatal(err)
 		}
 	}
-	for service, extra := range map[string][]string{
+	settings = map[string][]string{
 		"console":       {"MAILBOX_ADDR=" + listen},
 		"notifications": {"NOTIFICATIONS_SMTP_HOST=" + host, "NOTIFICATIONS_SMTP_PORT=" + port, "NOTIFICATIONS_SMTP_TLS=none"},
-	} {
+	}
+	for service, extra := range settings {
 		s.Terminate(t, service)
 		s.Launch(t, service, extra...)
 	}
 	s.WaitReady(t, "console", "notifications")
+	return settings
 }

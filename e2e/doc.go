@@ -1,7 +1,8 @@
 // Package e2e tests the shop as its customers and its operators meet it: real
 // programs as separate processes, a real PostgreSQL, HTTP through the console,
 // and faults from outside: kill -9, SIGTERM, a slow handler, a foreign
-// transaction. It imports no service and looks into the database only to check
+// transaction; and from inside, a process that dies between two steps (crash_test.go,
+// FAULT_CRASH). It imports no service and looks into the database only to check
 // what must hold afterwards (check.go).
 //
 // A Backend is what the programs run on; a Stack is one whole shop on a backend

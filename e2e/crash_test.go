@@ -34,7 +34,7 @@ var crashes = []struct {
 	{"schedule.after_commit", false, []string{"inventory", "orders", "payments"}},
 	{"relay.before_commit", false, []string{"notifications", "orders", "inventory", "payments"}},
 	{"relay.after_commit", false, []string{"orders", "inventory", "payments", "notifications"}},
-	{"nack.before", true, []string{"inventory", "orders", "payments", "notifications"}},
+	{"nack.before", true, []string{"notifications", "orders", "inventory", "payments"}},
 	{"nack.after", false, []string{"payments", "orders", "inventory", "notifications"}},
 	{"drain.begun", true, []string{"orders", "inventory", "payments", "notifications"}},
 	{"drain.handled", false, []string{"inventory", "orders", "payments", "notifications"}},
@@ -72,7 +72,7 @@ func TestCrash(t *testing.T) {
 	t.Parallel()
 	s := NewStack(t)
 	settings := withMails(t, s)
-	visitors := openCrowd(t, NewCustomer(t, s.URL), 250*time.Millisecond)
+	visitors := openCrowd(t, NewCustomer(t, s.URL), scaled(400*time.Millisecond, 200*time.Millisecond))
 
 	// Services die side by side, each at its points one after the other, until one
 	// doesn't as it should.

@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -111,13 +113,17 @@ func (s *Stack) settings(service string, extra []string) map[string]string {
 	env := map[string]string{}
 	switch service {
 	case "console":
-		env["MAILBOX_ADDR"] = "127.0.0.1:0" // of several stacks each its own
+		env["MAILBOX_ADDR"], _, _ = s.mailbox()
 		for _, name := range []string{"orders", "payments", "inventory", "notifications"} {
 			env[strings.ToUpper(name)+"_URL"] = s.Peer(first(name))
 		}
 	case "payments":
 		env["PAYMENTS_PROVIDER_URL"] = s.Peer(first("paysim"))
 		env["PAYMENTS_PROVIDER_KEY"] = s.passwords["paysim"]
+	case "notifications":
+		_, env["NOTIFICATIONS_SMTP_HOST"], env["NOTIFICATIONS_SMTP_PORT"] = s.mailbox()
+		env["NOTIFICATIONS_SMTP_TLS"] = "none"
+		env["NOTIFICATIONS_WEBHOOK_INSECURE"] = "true" // the endpoints are the test's
 	case "paysim":
 		env["PAYSIM_API_KEY"] = s.passwords["paysim"]
 	}
@@ -129,6 +135,25 @@ func (s *Stack) settings(service string, extra []string) map[string]string {
 		env[name] = value
 	}
 	return env
+}
+
+// mailbox is where the console catches the shop's mails, and how notifications
+// reaches it.
+func (s *Stack) mailbox() (listen, host, port string) {
+	at := func(p Process) *url.URL {
+		u, err := url.Parse(s.Peer(p))
+		if err != nil {
+			panic(fmt.Sprintf("address of %s: %v", p, err)) // a backend makes them
+		}
+		return u
+	}
+	host, port = at(first("console")).Hostname(), "1025"
+	if ip := net.ParseIP(host); ip == nil {
+		return "0.0.0.0:" + port, host, port
+	}
+	// Loopback is shared with other stacks: a port that is nobody else's.
+	port = at(first("mailbox")).Port()
+	return net.JoinHostPort(host, port), host, port
 }
 
 func (s *Stack) setUp(service string, up bool) {

@@ -26,7 +26,7 @@ type storyResult struct {
 // compares what they print with their pages in the documentation.
 func TestScenarios(t *testing.T) {
 	t.Parallel()
-	s := NewStack(t)
+	s := NewStack(t, WithMails)
 	pages := t.TempDir()
 	listen, host, err := s.TestHost(t.Context())
 	if err != nil {

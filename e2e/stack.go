@@ -40,12 +40,20 @@ type Stack struct {
 	mu        sync.Mutex
 	up        map[string]bool
 	links     []*Link
+	mails     bool
 }
+
+// Option is what a stack is only when it is asked for.
+type Option func(*Stack)
+
+// WithMails has the shop send its mails, to the console's mailbox. Under load that
+// is a fifth of all the work, so that stacks are without.
+func WithMails(s *Stack) { s.mails = true }
 
 // NewStack starts a shop for t and returns when it takes orders. When t ends,
 // all programs are stopped, each of which must end with code 0, and t fails when
 // one had ended by itself; when t has failed, the ends of their logs are shown.
-func NewStack(t testing.TB) *Stack {
+func NewStack(t testing.TB, options ...Option) *Stack {
 	t.Helper()
 	started := time.Now()
 	b, err := newBackend(t.Context())
@@ -53,6 +61,9 @@ func NewStack(t testing.TB) *Stack {
 		t.Fatalf("nothing to run the shop on: %v", err)
 	}
 	s := &Stack{Backend: b, passwords: map[string]string{}, up: map[string]bool{}}
+	for _, o := range options {
+		o(s)
+	}
 	t.Cleanup(func() { s.close(t) })
 	if s.crew, err = newCrew("tools"); err != nil {
 		t.Fatal(err)
@@ -121,8 +132,10 @@ func (s *Stack) settings(service string, extra []string) map[string]string {
 		env["PAYMENTS_PROVIDER_URL"] = s.Peer(first("paysim"))
 		env["PAYMENTS_PROVIDER_KEY"] = s.passwords["paysim"]
 	case "notifications":
-		_, env["NOTIFICATIONS_SMTP_HOST"], env["NOTIFICATIONS_SMTP_PORT"] = s.mailbox()
-		env["NOTIFICATIONS_SMTP_TLS"] = "none"
+		if s.mails {
+			_, env["NOTIFICATIONS_SMTP_HOST"], env["NOTIFICATIONS_SMTP_PORT"] = s.mailbox()
+			env["NOTIFICATIONS_SMTP_TLS"] = "none"
+		}
 		env["NOTIFICATIONS_WEBHOOK_INSECURE"] = "true" // the endpoints are the test's
 	case "paysim":
 		env["PAYSIM_API_KEY"] = s.passwords["paysim"]

@@ -20,7 +20,7 @@ const overtakes = lease + 2*time.Second
 // another; and step whatever falls due.
 func TestTogether(t *testing.T) {
 	t.Parallel()
-	s := newStack(t, 2)
+	s := newStack(t, WithReplicas(2))
 	s.startTogether(t)
 	// Work takes long enough to be caught at.
 	slow := map[string]string{"payments": "FAULT_SLOW=payments.authorize_payment=300ms", "orders": "FAULT_SLOW=payments.payment_authorized=100ms"}

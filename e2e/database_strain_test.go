@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // strains are others who leave the shop nothing of a database that runs: its
@@ -18,19 +17,14 @@ import (
 func strains(t *testing.T, order string, c *Customer) []databaseOutage {
 	away := scaled(6*time.Second, 10*time.Second)
 	nothing := func(context.Context, *Stack, *hold) error { return nil }
-	lock := func(statement string) func(*Stack, *hold) error {
-		return func(_ *Stack, h *hold) error {
-			_, err := h.tx.Exec(statement)
-			return err
-		}
+	lock := func(_ *Stack, h *hold) error {
+		_, err := h.tx.Exec(`LOCK TABLE orders.orders, messaging.queue_orders, messaging.outbox_orders IN ACCESS EXCLUSIVE MODE`)
+		return err
 	}
 	crowd, foreign := &crowd{t: t, order: order, customer: c}, &foreigners{}
 	return []databaseOutage{
-		{"an exclusive lock on the orders", away, lock(`LOCK TABLE orders.orders IN ACCESS EXCLUSIVE MODE`), nothing,
-			[]string{"place", "order", "orders", "cancel"}},
-		{"an exclusive lock on a queue and an outbox", away, lock(`LOCK TABLE messaging.queue_orders, messaging.outbox_orders IN ACCESS EXCLUSIVE MODE`), nothing,
-			[]string{"place"}},
-		{"the pool of orders used up", away, crowd.come, crowd.gone, []string{"place", "order", "cancel", "orders ready"}},
+		{"exclusive locks on the orders, their queue and outbox", away, lock, nothing, []string{"place", "order", "orders", "cancel"}},
+		{"the pool of orders used up", away, crowd.come, crowd.gone, []string{"cancel"}},
 		{"all connections used up", scaled(time.Second, 10*time.Second), foreign.come, foreign.gone, everyQuestion},
 	}
 }
@@ -44,7 +38,7 @@ type crowd struct {
 	asking   sync.WaitGroup
 }
 
-func (c *crowd) come(_ *Stack, h *hold) error {
+func (c *crowd) come(s *Stack, h *hold) error {
 	if _, err := h.tx.Exec(`SELECT FROM orders.orders WHERE id = $1 FOR UPDATE`, c.order); err != nil {
 		return err
 	}
@@ -56,6 +50,17 @@ func (c *crowd) come(_ *Stack, h *hold) error {
 				c.t.Errorf("cancel of an order that is held: after %s status %d, %v; want 503", since(started), a.Status, err)
 			}
 		})
+	}
+	// Its own work apart, the pool is theirs.
+	const most = 14
+	for waiting, end := 0, time.Now().Add(answerLimit); waiting < most; {
+		err := s.Admin.Get(&waiting, `SELECT count(*) FROM pg_stat_activity WHERE usename = 'orderflow_orders' AND wait_event_type = 'Lock'`)
+		if err == nil && time.Now().After(end) {
+			err = fmt.Errorf("%d sessions of orders wait, want %d", waiting, most)
+		}
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -69,8 +74,8 @@ func (c *crowd) gone(context.Context, *Stack, *hold) error {
 // server takes.
 type foreigners struct{ sessions []*pgx.Conn }
 
-// come takes all connections there are, and then those of the shop: the last few
-// are an administrator's, so that the shop's services, once ended, don't get in again.
+// come takes all connections that are there for others than administrators, and
+// more, and then those of the shop: each time that it is ended it gets fewer again.
 func (f *foreigners) come(s *Stack, _ *hold) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
@@ -80,31 +85,31 @@ func (f *foreigners) come(s *Stack, _ *hold) error {
 	}
 	f.sessions = append(f.sessions, first)
 	for {
-		if err := f.fill(ctx, s); err != nil {
-			return err
-		}
-		var ended int
+		var free, shop int
 		err := first.QueryRow(ctx, `
-			SELECT count(*) FILTER (WHERE pg_terminate_backend(pid, 1000))
-			FROM (SELECT pid FROM pg_stat_activity WHERE starts_with(usename, 'orderflow_')
-			      LIMIT current_setting('superuser_reserved_connections')::integer) s`).Scan(&ended)
-		if err != nil || ended == 0 {
+			SELECT current_setting('max_connections')::integer - current_setting('superuser_reserved_connections')::integer - count(*),
+			       count(*) FILTER (WHERE starts_with(usename, 'orderflow_'))
+			FROM pg_stat_activity
+			WHERE backend_type = 'client backend'`).Scan(&free, &shop)
+		switch {
+		case err != nil:
 			return err
-		}
-	}
-}
-
-// fill opens sessions until the server takes no more.
-func (f *foreigners) fill(ctx context.Context, s *Stack) error {
-	for {
-		conn, err := pgx.Connect(ctx, s.DSN("", ""))
-		if refused, ok := errors.AsType[*pgconn.PgError](err); ok && refused.Code == "53300" {
+		case free <= 0 && shop == 0:
 			return nil
+		case free <= 0:
+			_, err = first.Exec(ctx, `SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity WHERE starts_with(usename, 'orderflow_')`)
+			free = shop
 		}
-		if err != nil {
-			return fmt.Errorf("foreign session %d: %w", len(f.sessions), err)
+		for range free + 2 {
+			var conn *pgx.Conn
+			if err == nil {
+				conn, err = pgx.Connect(ctx, s.DSN("", ""))
+			}
+			if err != nil {
+				return fmt.Errorf("foreign session %d: %w", len(f.sessions), err)
+			}
+			f.sessions = append(f.sessions, conn)
 		}
-		f.sessions = append(f.sessions, conn)
 	}
 }
 

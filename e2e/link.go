@@ -16,7 +16,7 @@ import (
 )
 
 // Link is a TCP proxy of the test's between a stack's programs and what they
-// connect to: it can be cut and slowed.
+// connect to: it can be cut and slowed, and cut at a COMMIT.
 type Link struct {
 	Host string // where the programs reach it: "host:port"
 
@@ -24,11 +24,14 @@ type Link struct {
 	network  string // of the target, as net.Dial takes it
 	target   string
 
+	speaksSQL bool // what passes is PostgreSQL's protocol
+
 	work   sync.WaitGroup
 	mu     sync.Mutex
 	conns  map[net.Conn]bool
 	cut    bool
 	delay  time.Duration
+	commit commitCut
 	closed bool
 }
 
@@ -81,15 +84,19 @@ func (l *Link) close() error {
 	return err
 }
 
-// reset closes all connections, without the orderly end of TCP. It is called
-// with the lock.
+// reset closes all connections. It is called with the lock.
 func (l *Link) reset() {
 	for c := range l.conns {
-		if tcp, ok := c.(*net.TCPConn); ok {
-			_ = tcp.SetLinger(0) // a connection that has ended anyway needs none
-		}
-		_ = c.Close()
+		cutOff(c)
 	}
+}
+
+// cutOff closes a connection without the orderly end of TCP.
+func cutOff(c net.Conn) {
+	if tcp, ok := c.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0) // a connection that has ended anyway needs none
+	}
+	_ = c.Close()
 }
 
 // keep notes a connection, or closes it when none may be.
@@ -136,13 +143,15 @@ func (l *Link) carry(c net.Conn) {
 		return
 	}
 	var back sync.WaitGroup
-	back.Go(func() { l.copy(c, to) })
-	l.copy(to, c)
+	s := newSession(l)
+	back.Go(func() { l.copy(c, to, s.fromServer) })
+	l.copy(to, c, s.fromClient)
 	back.Wait()
 }
 
-// copy passes on what comes, late if it has to be, and ends both at the end.
-func (l *Link) copy(to, from net.Conn) {
+// copy passes on what comes, late if it has to be, and ends both at the end, or
+// when something comes that may not pass.
+func (l *Link) copy(to, from net.Conn, may func([]byte) bool) {
 	defer func() { _, _ = to.Close(), from.Close() }() // either may be closed already
 	b := make([]byte, 64<<10)
 	for {
@@ -153,6 +162,11 @@ func (l *Link) copy(to, from net.Conn) {
 			l.mu.Unlock()
 			if delay > 0 {
 				time.Sleep(delay)
+			}
+			if l.speaksSQL && !may(b[:n]) {
+				cutOff(to)
+				cutOff(from)
+				return
 			}
 			if _, err := to.Write(b[:n]); err != nil {
 				return
@@ -174,6 +188,7 @@ func (s *Stack) LinkDatabase(t testing.TB, service string) (l *Link, setting str
 	}
 	network, target := pgconn.NetworkAddress(admin.Host, admin.Port)
 	l = s.link(t, network, target)
+	l.speaksSQL = admin.TLSConfig == nil
 	u := url.URL{
 		Scheme: "postgres", Host: l.Host, Path: "/" + admin.Database, RawQuery: "sslmode=disable",
 		User: url.UserPassword("orderflow_"+service, s.passwords[service]),

@@ -97,7 +97,7 @@ func (f *foreigners) come(s *Stack, _ *hold) error {
 		case free <= 0 && shop == 0:
 			return nil
 		case free <= 0:
-			_, err = first.Exec(ctx, `SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity WHERE starts_with(usename, 'orderflow_')`)
+			_, err = first.Exec(ctx, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE starts_with(usename, 'orderflow_')`)
 			free = shop
 		}
 		for range free + 2 {

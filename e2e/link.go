@@ -32,6 +32,7 @@ type Link struct {
 	cut    bool
 	delay  time.Duration
 	commit commitCut
+	hits   int // connections that were cut and pieces that were held up since the last Heal
 	closed bool
 }
 
@@ -66,11 +67,14 @@ func (l *Link) Slow(delay time.Duration) {
 	l.delay = delay
 }
 
-// Heal ends what Cut and Slow have begun.
-func (l *Link) Heal() {
+// Heal ends what Cut and Slow have begun, and returns how many connections were
+// cut and how many pieces of what passed were held up.
+func (l *Link) Heal() (hits int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.cut, l.delay = false, 0
+	hits = l.hits
+	l.cut, l.delay, l.hits = false, 0, 0
+	return hits
 }
 
 // close ends the link; nothing of it is left then.
@@ -89,6 +93,7 @@ func (l *Link) reset() {
 	for c := range l.conns {
 		cutOff(c)
 	}
+	l.hits += len(l.conns)
 }
 
 // cutOff closes a connection without the orderly end of TCP.
@@ -159,6 +164,9 @@ func (l *Link) copy(to, from net.Conn, may func([]byte) bool) {
 		if n > 0 {
 			l.mu.Lock()
 			delay := l.delay
+			if delay > 0 {
+				l.hits++
+			}
 			l.mu.Unlock()
 			if delay > 0 {
 				time.Sleep(delay)

@@ -1,8 +1,11 @@
 // Package e2e tests the shop as its customers and its operators meet it: real
 // programs as separate processes, a real PostgreSQL, HTTP through the console,
-// and faults from outside: kill -9, SIGTERM, a slow handler, a foreign
-// transaction. It imports no service and looks into the database only to check
-// what must hold afterwards (check.go).
+// and faults from outside: kill -9, SIGTERM, a slow or failing handler, a foreign
+// transaction, messages that nobody can read (poison_test.go), that come several
+// times and in any order (disturb_test.go) or whose wake-up is lost (wakeup_test.go),
+// a provider that misbehaves (misdeeds_test.go). It imports no service and looks
+// into the database only to put such a fault there, and to check what must hold
+// afterwards (check.go).
 //
 // A Backend is what the programs run on; a Stack is one whole shop on a backend
 // of its own. E2E_BACKEND names it, or says auto, as it does unset: then it is

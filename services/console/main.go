@@ -21,7 +21,9 @@ type config struct {
 	// whoever asks; off = nowhere. Notifications is to be told of it.
 	MailboxAddr string `env:"MAILBOX_ADDR" envDefault:"127.0.0.1:1025"`
 	// Drain is boot.Config's.
-	Drain   time.Duration `env:"DRAIN_DELAY" envDefault:"500ms" validate:"min=0s,max=1m"`
+	Drain time.Duration `env:"DRAIN_DELAY" envDefault:"500ms" validate:"min=0s,max=1m"`
+	// Crash kills the process before it passes an answer on: "http.before_answer".
+	Crash   boot.Crash `env:"FAULT_CRASH"`
 	Console console.Config
 }
 
@@ -62,5 +64,5 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) error {
 		return fmt.Errorf("serve the console: %w", err)
 	}
 	log.Info("serving", "service", "console", "addr", l.Addr().String())
-	return boot.Serve(ctx, l, front, cfg.Drain)
+	return boot.Serve(ctx, l, cfg.Crash.BeforeAnswer(front, "console", log), cfg.Drain)
 }

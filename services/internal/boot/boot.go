@@ -44,6 +44,15 @@ type Config struct {
 	// Slow makes handlers slower, to see that it hurts nobody else:
 	// "orders.order_placed=3s,…".
 	Slow map[string]time.Duration `env:"FAULT_SLOW" envKeyValSeparator:"="`
+	// Panics makes the first message of a kind that this process handles panic, so
+	// many times, after all that its handler does: "payments.authorize_payment=8,…".
+	Panics map[string]int `env:"FAULT_PANIC" envKeyValSeparator:"="`
+	// SQLErrors does the same by a statement that the database refuses, in the
+	// transaction of the message. Only messages of transactional queues have one.
+	SQLErrors map[string]int `env:"FAULT_SQL" envKeyValSeparator:"="`
+	// Crash kills the process at a point between two steps, to see that nothing is
+	// lost by it: "relay.before_commit", or "relay.before_commit=3" at the third visit.
+	Crash Crash `env:"FAULT_CRASH"`
 
 	// Listener serves instead of Addr when set: for programs that run several services.
 	Listener net.Listener `env:"-" validate:"-"`
@@ -143,8 +152,9 @@ func Run(ctx context.Context, cfg Config, spec messaging.Spec, log *slog.Logger,
 		}
 		return err
 	}
+	crash := cfg.Crash.hook(spec.Name, log, die)
 	bus, err := messaging.New(messaging.Config{
-		Spec: spec, DB: db, DSN: cfg.DatabaseURL, Log: log, Consumers: cfg.Consumers, InFlight: cfg.InFlight, Middleware: slow(cfg.Slow),
+		Spec: spec, DB: db, DSN: cfg.DatabaseURL, Log: log, Consumers: cfg.Consumers, InFlight: cfg.InFlight, Middleware: faults(cfg), Crash: crash,
 	})
 	if err != nil {
 		return err
@@ -169,7 +179,7 @@ func Run(ctx context.Context, cfg Config, spec messaging.Spec, log *slog.Logger,
 	if w, ok := service.(Worker); ok {
 		work = both(bus.Run, w.Run)
 	}
-	return serve(ctx, listener, mux, cfg.Drain, work)
+	return serve(ctx, listener, beforeAnswer(mux, crash), cfg.Drain, work)
 }
 
 // both runs a and b until ctx ends or one of them does.

@@ -146,6 +146,8 @@ func TestServeEndsWhenTheWorkFails(t *testing.T) {
 func TestLoadTakesSettingsFromTheEnvironment(t *testing.T) {
 	t.Setenv("DATABASE_URL", "postgres://somewhere")
 	t.Setenv("FAULT_SLOW", "orders.order_placed=3s")
+	t.Setenv("FAULT_PANIC", "payments.authorize_payment=8,orders.order_placed=1")
+	t.Setenv("FAULT_SQL", "inventory.reserve_stock=2")
 	t.Setenv("ADDR", "127.0.0.1:1234")
 	cfg, _, err := Load[Config]()
 	if err != nil {
@@ -153,6 +155,9 @@ func TestLoadTakesSettingsFromTheEnvironment(t *testing.T) {
 	}
 	if cfg.Addr != "127.0.0.1:1234" || cfg.Slow["orders.order_placed"] != 3*time.Second || cfg.Pool != 16 {
 		t.Errorf("settings: got %+v", cfg)
+	}
+	if cfg.Panics["payments.authorize_payment"] != 8 || cfg.Panics["orders.order_placed"] != 1 || cfg.SQLErrors["inventory.reserve_stock"] != 2 {
+		t.Errorf("faults: got panics %v and SQL errors %v", cfg.Panics, cfg.SQLErrors)
 	}
 	t.Setenv("DATABASE_POOL", "0")
 	t.Setenv("DATABASE_URL", "postgres://somewhere")

@@ -89,8 +89,9 @@ type held struct {
 	said     int // bytes of its log before
 }
 
-// freeze pauses the replica at a moment when it has work in its hands: what it
-// has claimed is still so a second later, which is longer than anything takes.
+// freeze pauses the replica at a moment when it has work in its hands: what was
+// claimed lately, and is still a second later, which is longer than anything takes.
+// Older claims are those of the dead.
 func (s *Stack) freeze(t *testing.T, replica string) held {
 	t.Helper()
 	p := process(replica)
@@ -103,17 +104,18 @@ func (s *Stack) freeze(t *testing.T, replica string) held {
 		}
 		return list
 	}
-	for end := time.Now().Add(30 * time.Second); ; {
+	for end := time.Now().Add(time.Minute); ; {
+		old := claimed()
+		time.Sleep(time.Second)
 		if err := s.Pause(p); err != nil {
 			t.Fatal(err)
 		}
 		h := held{replica: replica, at: time.Now(), said: len(s.Logs(p))}
-		before := claimed()
-		if len(before) > 0 {
+		lately := slices.DeleteFunc(claimed(), func(m string) bool { return slices.Contains(old, m) })
+		if len(lately) > 0 {
 			time.Sleep(time.Second)
-			after := claimed()
-			for _, m := range before {
-				if slices.Contains(after, m) {
+			for _, m := range claimed() {
+				if slices.Contains(lately, m) {
 					id, _, _ := strings.Cut(m, " ")
 					h.messages = append(h.messages, id)
 				}
@@ -129,7 +131,6 @@ func (s *Stack) freeze(t *testing.T, replica string) held {
 		if time.Now().After(end) {
 			t.Fatalf("%s has had no work in its hands whenever it was frozen", replica)
 		}
-		time.Sleep(20 * time.Millisecond)
 	}
 }
 

@@ -23,7 +23,7 @@ func TestTogether(t *testing.T) {
 	s := newStack(t, 2)
 	s.startTogether(t)
 	// Work takes long enough to be caught at.
-	slow := map[string]string{"payments": "FAULT_SLOW=payments.authorize_payment=300ms", "orders": "FAULT_SLOW=payments.payment_authorized=100ms"}
+	slow := map[string]string{"payments": "FAULT_SLOW=payments.authorize_payment=150ms", "orders": "FAULT_SLOW=payments.payment_authorized=100ms"}
 	for service, extra := range slow {
 		for _, replica := range replicasOf(service, 1, 2) {
 			s.Terminate(t, replica)

@@ -70,8 +70,7 @@ const crashLimit = time.Minute
 // by, under load, and starts it again: all ends as it does without.
 func TestCrash(t *testing.T) {
 	t.Parallel()
-	s := NewStack(t)
-	settings := withMails(t, s)
+	s := NewStack(t, WithMails)
 	visitors := openCrowd(t, NewCustomer(t, s.URL), scaled(400*time.Millisecond, 200*time.Millisecond))
 
 	// Services die side by side, each at its points one after the other, until one
@@ -86,7 +85,7 @@ func TestCrash(t *testing.T) {
 			door := NewCustomer(t, s.Reach(first(service)))
 			for _, d := range planned(service) {
 				d.door = door
-				if err := d.strike(ctx, s, settings[service]); err != nil {
+				if err := d.strike(ctx, s); err != nil {
 					if ctx.Err() == nil {
 						t.Errorf("%s at %s: %v\n%s", service, d.point, err, tail(s.Logs(first(service)), 20))
 					}
@@ -138,13 +137,12 @@ func planned(service string) (list []death) {
 	return list
 }
 
-// strike has the service die as d says, starts it again with its usual settings and
-// waits until what it had in hand is done.
-func (d *death) strike(ctx context.Context, s *Stack, usual []string) error {
+// strike has the service die as d says, starts it again without and waits until what it had in hand is done.
+func (d *death) strike(ctx context.Context, s *Stack) error {
 	if _, err := s.terminate(first(d.service)); err != nil {
 		return err
 	}
-	if err := d.die(ctx, s, usual); err != nil {
+	if err := d.die(ctx, s); err != nil {
 		return err
 	}
 	left, err := s.claimed(ctx, d.service)
@@ -155,7 +153,7 @@ func (d *death) strike(ctx context.Context, s *Stack, usual []string) error {
 		return errors.New("it had nothing in hand")
 	}
 	restarted := time.Now()
-	if err := s.launch(ctx, first(d.service), usual...); err != nil {
+	if err := s.launch(ctx, first(d.service)); err != nil {
 		return err
 	}
 	// One that has just been started knows no orderly end yet.
@@ -172,9 +170,9 @@ func (d *death) strike(ctx context.Context, s *Stack, usual []string) error {
 }
 
 // die starts the service to die as d says and returns when it has, by SIGKILL.
-func (d *death) die(ctx context.Context, s *Stack, usual []string) error {
+func (d *death) die(ctx context.Context, s *Stack) error {
 	layer, _, _ := strings.Cut(d.point, ".")
-	settings := append([]string{fmt.Sprintf("FAULT_CRASH=%s=%d", d.point, d.visit)}, usual...)
+	settings := []string{fmt.Sprintf("FAULT_CRASH=%s=%d", d.point, d.visit)}
 	if more := bringsTo[layer][d.service]; more != "" {
 		settings = append(settings, more)
 	}

@@ -3,7 +3,8 @@
 // and faults from outside: kill -9, SIGTERM, a slow or failing handler, a foreign
 // transaction, messages that nobody can read (poison_test.go), that come several
 // times and in any order (disturb_test.go) or whose wake-up is lost (wakeup_test.go),
-// a provider that misbehaves (misdeeds_test.go). It imports no service and looks
+// a provider that misbehaves (misdeeds_test.go); and from inside, a process that dies
+// between two steps (crash_test.go, FAULT_CRASH). It imports no service and looks
 // into the database only to put such a fault there, and to check what must hold
 // afterwards (check.go).
 //

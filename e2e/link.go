@@ -15,14 +15,16 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
+// dialLimit is how long a link tries to connect.
+const dialLimit = 5 * time.Second
+
 // Link is a TCP proxy of the test's between a stack's programs and what they
-// connect to: it can be cut and slowed.
+// connect to, or between customers and consoles: it can be cut and slowed.
 type Link struct {
 	Host string // where the programs reach it: "host:port"
 
 	listener net.Listener
-	network  string // of the target, as net.Dial takes it
-	target   string
+	dial     func() (net.Conn, error) // the target
 
 	work   sync.WaitGroup
 	mu     sync.Mutex
@@ -33,20 +35,24 @@ type Link struct {
 }
 
 // newLink begins to serve at listen, a host's address without a port, which the
-// programs call name.
-func newLink(listen, name, network, target string) (*Link, error) {
+// programs call name. Each connection is carried on to what dial connects to.
+func newLink(listen, name string, dial func() (net.Conn, error)) (*Link, error) {
 	ln, err := net.Listen("tcp", net.JoinHostPort(listen, "0"))
 	if err != nil {
-		return nil, fmt.Errorf("link to %s: %w", target, err)
+		return nil, fmt.Errorf("make a link: %w", err)
 	}
 	_, port, err := net.SplitHostPort(ln.Addr().String())
 	if err != nil {
 		return nil, errors.Join(err, ln.Close())
 	}
-	l := &Link{Host: net.JoinHostPort(name, port), listener: ln, network: network, target: target, conns: map[net.Conn]bool{}}
+	l := &Link{Host: net.JoinHostPort(name, port), listener: ln, dial: dial, conns: map[net.Conn]bool{}}
 	l.work.Go(l.serve)
 	return l, nil
 }
+
+// local is the base URL of a link to something that speaks HTTP, as the test
+// reaches it.
+func (l *Link) local() string { return "http://" + l.listener.Addr().String() }
 
 // Cut resets every connection, and each new one at once, until Heal.
 func (l *Link) Cut() {
@@ -127,7 +133,7 @@ func (l *Link) carry(c net.Conn) {
 	if !l.keep(c) {
 		return
 	}
-	to, err := net.DialTimeout(l.network, l.target, 5*time.Second)
+	to, err := l.dial()
 	if err != nil {
 		return // the program sees its connection end, as it does when nobody listens
 	}
@@ -188,11 +194,19 @@ func (s *Stack) LinkDatabase(t testing.TB, service string) (l *Link, setting str
 // be launched with the setting that is returned as well.
 func (s *Stack) LinkProvider(t testing.TB) (l *Link, setting string) {
 	t.Helper()
-	l = s.link(t, "tcp", strings.TrimPrefix(s.Reach(first("paysim")), "http://"))
+	l = s.link(t, "tcp", hostOf(s.Reach(first("paysim"))))
 	return l, "PAYMENTS_PROVIDER_URL=http://" + l.Host
 }
 
+// hostOf is the "host:port" of a base URL.
+func hostOf(base string) string { return strings.TrimPrefix(base, "http://") }
+
 func (s *Stack) link(t testing.TB, network, target string) *Link {
+	t.Helper()
+	return s.linkBy(t, func() (net.Conn, error) { return net.DialTimeout(network, target, dialLimit) })
+}
+
+func (s *Stack) linkBy(t testing.TB, dial func() (net.Conn, error)) *Link {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), callLimit)
 	defer cancel()
@@ -200,7 +214,7 @@ func (s *Stack) link(t testing.TB, network, target string) *Link {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := newLink(listen, name, network, target)
+	l, err := newLink(listen, name, dial)
 	if err != nil {
 		t.Fatal(err)
 	}

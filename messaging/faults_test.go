@@ -2,11 +2,13 @@ package messaging_test
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/jmoiron/sqlx"
 
 	"example.com/orderflow/messaging"
@@ -188,6 +190,37 @@ func TestAPanicInPreload(t *testing.T) {
 	got := db.Deliver(t, work{body{N: 1}}, work{body{N: 2, Do: "poison"}}, work{body{N: 3}})
 	if got[0] != "done" || !strings.HasPrefix(got[1], "dead: ") || got[2] != "done" {
 		t.Errorf("outcomes: got %q, want the second dead and the others done", got)
+	}
+}
+
+// What goes wrong in a middleware is the message's failure and tells why, like what
+// goes wrong in a handler.
+func TestMiddlewareThatFails(t *testing.T) {
+	t.Parallel()
+	db := newDB(t)
+	b := db.NewBus(t, beta(t), quick, func(c *messaging.Config) {
+		c.Middleware = []message.HandlerMiddleware{func(next message.HandlerFunc) message.HandlerFunc {
+			return func(m *message.Message) ([]*message.Message, error) {
+				out, err := next(m)
+				switch {
+				case strings.Contains(string(m.Payload), "refuse"):
+					err = errors.New("no entry")
+				case strings.Contains(string(m.Payload), "panic"):
+					panic("no way")
+				}
+				return out, err
+			}
+		}}
+	})
+	messaging.Handle(b, nothing[happened])
+	messaging.Handle(b, func(ctx context.Context, tx *messaging.Tx, m work) error { return effect(ctx, tx, "beta", m.body) })
+	messagingtest.Run(t, b)
+	got := db.Deliver(t, work{body{N: 1}}, work{body{N: 2, Do: "refuse"}}, work{body{N: 3, Do: "panic"}})
+	if got[0] != "done" || !strings.HasSuffix(got[1], "no entry") || !strings.HasSuffix(got[2], "panic: no way") {
+		t.Errorf("outcomes: got %q, want the first done and the others dead, each with its reason", got)
+	}
+	if n := count(t, db.Admin, `SELECT count(*) FROM public.effects`); n != 1 {
+		t.Errorf("effects: got %d, want 1", n)
 	}
 }
 

@@ -36,6 +36,8 @@ type Config struct {
 	Pool int `env:"DATABASE_POOL" envDefault:"16" validate:"min=4,max=500"`
 	// Consumers is how many transactions of a queue run at once.
 	Consumers int `env:"CONSUMERS" envDefault:"2" validate:"min=1,max=64"`
+	// InFlight is how many messages of a queue whose handlers talk to the outside are in hand at once.
+	InFlight int `env:"IN_FLIGHT" envDefault:"16" validate:"min=1,max=256"`
 	// Drain is how long requests are still taken after SIGTERM, while /readyz says
 	// no: longer than it takes until balancers have asked and obey. Kubernetes needs 5 s.
 	Drain time.Duration `env:"DRAIN_DELAY" envDefault:"500ms" validate:"min=0s,max=1m"`
@@ -152,7 +154,7 @@ func Run(ctx context.Context, cfg Config, spec messaging.Spec, log *slog.Logger,
 	}
 	crash := cfg.Crash.hook(spec.Name, log, die)
 	bus, err := messaging.New(messaging.Config{
-		Spec: spec, DB: db, DSN: cfg.DatabaseURL, Log: log, Consumers: cfg.Consumers, Middleware: faults(cfg), Crash: crash,
+		Spec: spec, DB: db, DSN: cfg.DatabaseURL, Log: log, Consumers: cfg.Consumers, InFlight: cfg.InFlight, Middleware: faults(cfg), Crash: crash,
 	})
 	if err != nil {
 		return err

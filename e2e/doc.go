@@ -2,7 +2,9 @@
 // programs as separate processes, a real PostgreSQL, HTTP through the console,
 // and faults from outside: kill -9, SIGTERM, a slow handler, a foreign
 // transaction. It imports no service and looks into the database only to check
-// what must hold afterwards (check.go).
+// what must hold afterwards (check.go). The paths that customers can cause are
+// told as stories, by shopctl: services/internal/scenario has them, and
+// TestScenarios runs all of them.
 //
 // A Backend is what the programs run on; a Stack is one whole shop on a backend
 // of its own. E2E_BACKEND names it, or says auto, as it does unset: then it is

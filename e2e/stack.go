@@ -61,6 +61,9 @@ func NewStackFor(t testing.TB, replicas int, options ...Option) *Stack {
 	t.Helper()
 	started := time.Now()
 	s := newStack(t, replicas)
+	for _, o := range options {
+		o(s)
+	}
 	if err := s.migrate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -80,9 +83,6 @@ func newStack(t testing.TB, replicas int) *Stack {
 		t.Fatalf("nothing to run the shop on: %v", err)
 	}
 	s := &Stack{Backend: b, replicas: replicas, passwords: map[string]string{}, up: map[Process]bool{}}
-	for _, o := range options {
-		o(s)
-	}
 	t.Cleanup(func() { s.close(t) })
 	if s.crew, err = newCrew("tools"); err != nil {
 		t.Fatal(err)

@@ -130,7 +130,8 @@ func TestDockerfile(t *testing.T) {
 	}
 }
 
-// TestCompose starts the shop by deployments/compose.yaml and buys something.
+// TestCompose starts the shop by deployments/compose.yaml, with two replicas of
+// orders, and buys something at each.
 // Without containers the file is looked at only, by TestComposeFile.
 func TestCompose(t *testing.T) {
 	t.Parallel()
@@ -189,7 +190,7 @@ func TestCompose(t *testing.T) {
 	})
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	if out, err := call(ctx, "up", "--no-build", "--detach"); err != nil {
+	if out, err := call(ctx, "up", "--no-build", "--detach", "--scale", "orders=2"); err != nil {
 		t.Fatalf("%s up: %v\n%s", strings.Join(compose, " "), err, out)
 	}
 	customer := NewCustomer(t, "http://"+addr)
@@ -213,6 +214,26 @@ func TestCompose(t *testing.T) {
 		}
 		return nil
 	})
+	eventually(t, time.Minute, func() error {
+		customer.Place(t, wish("FILTER-01", "tok_ok"))
+		out, err := call(ctx, "logs", "--no-color", "orders")
+		if n := len(placedBy(string(out))); err == nil && n != 2 {
+			err = fmt.Errorf("%d replicas of orders have taken orders, want 2", n)
+		}
+		return err
+	})
+}
+
+// placedBy are the containers that have taken orders, by the logs that compose
+// shows: each line begins with the container's name.
+func placedBy(logs string) map[string]bool {
+	names := map[string]bool{}
+	for line := range strings.Lines(logs) {
+		if name, said, found := strings.Cut(line, "|"); found && strings.Contains(said, "order placed") {
+			names[name] = true
+		}
+	}
+	return names
 }
 
 // findCompose is the command: E2E_COMPOSE, or what is there.

@@ -71,7 +71,7 @@ const crashLimit = time.Minute
 func TestCrash(t *testing.T) {
 	t.Parallel()
 	s := NewStack(t, WithMails)
-	visitors := openCrowd(t, NewCustomer(t, s.URL), scaled(400*time.Millisecond, 200*time.Millisecond))
+	visitors := openVisitors(t, NewCustomer(t, s.URL), scaled(400*time.Millisecond, 200*time.Millisecond))
 
 	// Services die side by side, each at its points one after the other, until one
 	// doesn't as it should.
@@ -137,7 +137,8 @@ func planned(service string) (list []death) {
 	return list
 }
 
-// strike has the service die as d says, starts it again without and waits until what it had in hand is done.
+// strike has the service die as d says, starts it again without a point to die at and
+// waits until what it had in hand is done.
 func (d *death) strike(ctx context.Context, s *Stack) error {
 	if _, err := s.terminate(first(d.service)); err != nil {
 		return err

@@ -15,9 +15,9 @@ import (
 	"github.com/google/uuid"
 )
 
-// crowd is customers of every kind who come all the time, and operators. None of
+// visitors are customers of every kind who come all the time, and operators. None of
 // them gives up while a service is away.
-type crowd struct {
+type visitors struct {
 	customer *Customer
 	stop     context.CancelFunc // no more come
 	leave    context.CancelFunc // those who are there go, too
@@ -25,13 +25,13 @@ type crowd struct {
 
 	mu       sync.Mutex
 	promised []string
-	came     map[string]int // by story
+	came     map[string]int // by errand
 	errs     []error
 }
 
-// stories are what visitors do, by name. Each gets an order to begin with that was
+// errands are what visitors do, by name. Each gets an order to begin with that was
 // paid by the method of its token.
-var stories = map[string]struct {
+var errands = map[string]struct {
 	token string
 	then  func(ctx context.Context, c *Customer, id string) error // nil = the visitor waits for the parcel
 }{
@@ -39,7 +39,7 @@ var stories = map[string]struct {
 	"provider fails":     {token: "tok_error_once"}, // a message fails, and is tried again
 	"declined, pays":     {token: "tok_declined", then: paysAgain},
 	"declined, goes":     {token: "tok_insufficient_funds"},
-	"cancelled":          {token: "tok_slow", then: cancels},
+	"cancelled":          {token: "tok_slow", then: changesMind},
 	"refunded":           {token: "tok_ok", then: isRefunded},
 	"told again":         {token: "tok_ok", then: isToldAgain},
 	"restocked, audited": {token: "tok_ok", then: isLookedAfter},
@@ -48,12 +48,12 @@ var stories = map[string]struct {
 // visitLimit is how long a visit may take, whatever is killed meanwhile.
 const visitLimit = 2 * time.Minute
 
-// openCrowd has a visitor come each time that pause has passed, the stories in turn.
-func openCrowd(t *testing.T, c *Customer, pause time.Duration) *crowd {
+// openVisitors has a visitor come each time that pause has passed, the errands in turn.
+func openVisitors(t *testing.T, c *Customer, pause time.Duration) *visitors {
 	coming, stop := context.WithCancel(t.Context())
 	staying, leave := context.WithCancel(t.Context())
-	v := &crowd{customer: c, stop: stop, leave: leave, came: map[string]int{}}
-	names := slices.Sorted(maps.Keys(stories))
+	v := &visitors{customer: c, stop: stop, leave: leave, came: map[string]int{}}
+	names := slices.Sorted(maps.Keys(errands))
 	v.visits.Go(func() {
 		tick := time.NewTicker(pause)
 		defer tick.Stop()
@@ -74,18 +74,18 @@ func openCrowd(t *testing.T, c *Customer, pause time.Duration) *crowd {
 	return v
 }
 
-// visit plays the story name.
-func (v *crowd) visit(ctx context.Context, name string) {
+// visit runs the errand name.
+func (v *visitors) visit(ctx context.Context, name string) {
 	ctx, cancel := context.WithTimeout(ctx, visitLimit)
 	defer cancel()
-	story := stories[name]
-	o, err := v.customer.PlaceSurely(ctx, wish("FILTER-01", story.token))
+	errand := errands[name]
+	o, err := v.customer.PlaceSurely(ctx, wish("FILTER-01", errand.token))
 	if err == nil {
 		v.mu.Lock()
 		v.promised = append(v.promised, o.ID)
 		v.mu.Unlock()
-		if story.then != nil {
-			err = story.then(ctx, v.customer, o.ID)
+		if errand.then != nil {
+			err = errand.then(ctx, v.customer, o.ID)
 		}
 	}
 	v.mu.Lock()
@@ -98,7 +98,7 @@ func (v *crowd) visit(ctx context.Context, name string) {
 
 // close lets the visits end and returns the ids of what was promised. A visit that
 // came to nothing is an error of t's.
-func (v *crowd) close(t *testing.T) []string {
+func (v *visitors) close(t *testing.T) []string {
 	t.Helper()
 	v.stop()
 	v.visits.Wait()
@@ -154,7 +154,7 @@ func paysAgain(ctx context.Context, c *Customer, id string) error {
 	return c.ask(ctx, http.MethodPost, "/v1/orders/"+id+"/payment", map[string]string{"payment_token": "tok_ok"}, false, http.StatusAccepted, http.StatusConflict)
 }
 
-func cancels(ctx context.Context, c *Customer, id string) error {
+func changesMind(ctx context.Context, c *Customer, id string) error {
 	return c.ask(ctx, http.MethodPost, "/v1/orders/"+id+"/cancel", nil, false, http.StatusAccepted, http.StatusOK, http.StatusConflict)
 }
 

@@ -57,6 +57,7 @@ func (l *Link) Cut() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.cut = true
+	l.hits += len(l.conns)
 	l.reset()
 }
 
@@ -93,7 +94,6 @@ func (l *Link) reset() {
 	for c := range l.conns {
 		cutOff(c)
 	}
-	l.hits += len(l.conns)
 }
 
 // cutOff closes a connection without the orderly end of TCP.
@@ -108,11 +108,12 @@ func cutOff(c net.Conn) {
 func (l *Link) keep(c net.Conn) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.conns[c] = true
 	if l.cut || l.closed {
-		l.reset()
+		l.hits++
+		cutOff(c)
 		return false
 	}
+	l.conns[c] = true
 	return true
 }
 

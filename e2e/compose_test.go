@@ -32,6 +32,7 @@ type composeService struct {
 	MemLimit    string   `yaml:"mem_limit"`
 	CPUs        float64  `yaml:"cpus"`
 	Ports       []string
+	Environment map[string]string
 	Healthcheck struct {
 		Test    []string
 		Disable bool
@@ -93,6 +94,9 @@ func TestComposeFile(t *testing.T) {
 		if checked := len(s.Healthcheck.Test) > 0; checked == s.Healthcheck.Disable || s.Healthcheck.Disable != (name == "migrate") {
 			t.Errorf("%s: healthcheck %+v; want one, but for migrate", name, s.Healthcheck)
 		}
+	}
+	if got, want := file.Services["notifications"].Environment["NOTIFICATIONS_SMTP_HOST"]+":"+file.Services["notifications"].Environment["NOTIFICATIONS_SMTP_PORT"], "console:1025"; got != want || file.Services["console"].Environment["MAILBOX_ADDR"] != "0.0.0.0:1025" {
+		t.Errorf("mails go to %s and are caught at %s, want the console's mailbox", got, file.Services["console"].Environment["MAILBOX_ADDR"])
 	}
 	if len(published) != 1 || !strings.HasPrefix(published[0], "127.0.0.1:") {
 		t.Errorf("published: %v, want one port, on loopback", published)
@@ -202,6 +206,13 @@ func TestCompose(t *testing.T) {
 		t.Errorf("way %v, want %v", got, happyWay)
 	}
 	t.Logf("order delivered %s after the start", since(started))
+	eventually(t, healLimit, func() error {
+		list := Must[struct{ Mails []struct{ Subject string } }](t, customer, http.StatusOK, http.MethodGet, "/v1/mailbox?to=ada@example.com", nil)
+		if len(list.Mails) != 4 {
+			return fmt.Errorf("mails %+v, want 4", list.Mails)
+		}
+		return nil
+	})
 }
 
 // findCompose is the command: E2E_COMPOSE, or what is there.

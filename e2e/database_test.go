@@ -165,14 +165,14 @@ func (s *Stack) holdOrder(t *testing.T, c *Customer) *hold {
 	return h
 }
 
-// queuesOf are the services that receive messages.
-var queuesOf = []string{"inventory", "orders", "payments", "notifications"}
+// receivers are the services that receive messages.
+var receivers = []string{"inventory", "orders", "payments", "notifications"}
 
 // messagesInHand are the ids of messages that are claimed.
 func (s *Stack) messagesInHand(t *testing.T) []string {
 	t.Helper()
-	parts := make([]string, len(queuesOf))
-	for i, name := range queuesOf {
+	parts := make([]string, len(receivers))
+	for i, name := range receivers {
 		parts[i] = `SELECT message_id::text FROM messaging.queue_` + name + ` WHERE token IS NOT NULL AND dead_reason IS NULL`
 	}
 	var ids []string
@@ -184,8 +184,8 @@ func (s *Stack) messagesInHand(t *testing.T) []string {
 
 // handled tells when the last of the messages was handled and how many aren't.
 func (s *Stack) handled(ids []string) (last time.Time, left int, err error) {
-	parts := make([]string, len(queuesOf))
-	for i, name := range queuesOf {
+	parts := make([]string, len(receivers))
+	for i, name := range receivers {
 		parts[i] = `SELECT message_id, handled_at FROM messaging.inbox_` + name + ` WHERE message_id = ANY ($1::uuid[])`
 	}
 	var found struct {

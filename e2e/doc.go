@@ -1,8 +1,8 @@
 // Package e2e tests the shop as its customers and its operators meet it: real
 // programs as separate processes, a real PostgreSQL, HTTP through the console,
 // and faults from outside: kill -9, SIGTERM, a slow handler, a foreign
-// transaction. It imports no service and looks into the database only to check
-// what must hold afterwards (check.go).
+// transaction, a database that is away, hangs or is used up. It imports no service
+// and looks into the database only to check what must hold afterwards (check.go).
 //
 // A Backend is what the programs run on; a Stack is one whole shop on a backend
 // of its own. E2E_BACKEND names it, or says auto, as it does unset: then it is
@@ -16,7 +16,8 @@
 //     where each stack makes a database and drops it. The services' roles stay.
 //
 // A backend that was named is taken or the tests fail. A Link is a proxy of the
-// test's between a program and its database or the provider.
+// test's between a program and its database or the provider. PostgreSQL itself is a
+// Process, Database, that docker and local can take down, freeze and start again.
 //
 // Tests are scaled down; ORDERFLOW_LONG=1 runs them at full length. Nothing is
 // skipped: what can't run fails and says what to do. Nothing stays behind, not

@@ -15,42 +15,48 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
+// dialLimit is how long a link tries to connect.
+const dialLimit = 5 * time.Second
+
 // Link is a TCP proxy of the test's between a stack's programs and what they
-// connect to: it can be cut and slowed, and cut at a COMMIT.
+// connect to, or between customers and consoles: it can be cut and slowed, and, to a
+// database, cut at a COMMIT.
 type Link struct {
 	Host string // where the programs reach it: "host:port"
 
 	listener net.Listener
-	network  string // of the target, as net.Dial takes it
-	target   string
-
-	speaksSQL bool // what passes is PostgreSQL's protocol
+	dial     func() (net.Conn, error) // the target
 
 	work   sync.WaitGroup
 	mu     sync.Mutex
 	conns  map[net.Conn]bool
 	cut    bool
 	delay  time.Duration
+	sql    bool // what passes is PostgreSQL's protocol
 	commit commitCut
 	hits   int // connections that were cut and pieces that were held up since the last Heal
 	closed bool
 }
 
 // newLink begins to serve at listen, a host's address without a port, which the
-// programs call name.
-func newLink(listen, name, network, target string) (*Link, error) {
+// programs call name. Each connection is carried on to what dial connects to.
+func newLink(listen, name string, dial func() (net.Conn, error)) (*Link, error) {
 	ln, err := net.Listen("tcp", net.JoinHostPort(listen, "0"))
 	if err != nil {
-		return nil, fmt.Errorf("link to %s: %w", target, err)
+		return nil, fmt.Errorf("make a link: %w", err)
 	}
 	_, port, err := net.SplitHostPort(ln.Addr().String())
 	if err != nil {
 		return nil, errors.Join(err, ln.Close())
 	}
-	l := &Link{Host: net.JoinHostPort(name, port), listener: ln, network: network, target: target, conns: map[net.Conn]bool{}}
+	l := &Link{Host: net.JoinHostPort(name, port), listener: ln, dial: dial, conns: map[net.Conn]bool{}}
 	l.work.Go(l.serve)
 	return l, nil
 }
+
+// local is the base URL of a link to something that speaks HTTP, as the test
+// reaches it.
+func (l *Link) local() string { return "http://" + l.listener.Addr().String() }
 
 // Cut resets every connection, and each new one at once, until Heal.
 func (l *Link) Cut() {
@@ -140,7 +146,7 @@ func (l *Link) carry(c net.Conn) {
 	if !l.keep(c) {
 		return
 	}
-	to, err := net.DialTimeout(l.network, l.target, 5*time.Second)
+	to, err := l.dial()
 	if err != nil {
 		return // the program sees its connection end, as it does when nobody listens
 	}
@@ -168,11 +174,12 @@ func (l *Link) copy(to, from net.Conn, may func([]byte) bool) {
 			if delay > 0 {
 				l.hits++
 			}
+			sql := l.sql
 			l.mu.Unlock()
 			if delay > 0 {
 				time.Sleep(delay)
 			}
-			if l.speaksSQL && !may(b[:n]) {
+			if sql && !may(b[:n]) {
 				cutOff(to)
 				cutOff(from)
 				return
@@ -197,7 +204,9 @@ func (s *Stack) LinkDatabase(t testing.TB, service string) (l *Link, setting str
 	}
 	network, target := pgconn.NetworkAddress(admin.Host, admin.Port)
 	l = s.link(t, network, target)
-	l.speaksSQL = admin.TLSConfig == nil
+	l.mu.Lock()
+	l.sql = admin.TLSConfig == nil
+	l.mu.Unlock()
 	u := url.URL{
 		Scheme: "postgres", Host: l.Host, Path: "/" + admin.Database, RawQuery: "sslmode=disable",
 		User: url.UserPassword("orderflow_"+service, s.passwords[service]),
@@ -212,11 +221,19 @@ func (s *Stack) LinkDatabase(t testing.TB, service string) (l *Link, setting str
 // be launched with the setting that is returned as well.
 func (s *Stack) LinkProvider(t testing.TB) (l *Link, setting string) {
 	t.Helper()
-	l = s.link(t, "tcp", strings.TrimPrefix(s.Reach(first("paysim")), "http://"))
+	l = s.link(t, "tcp", hostOf(s.Reach(first("paysim"))))
 	return l, "PAYMENTS_PROVIDER_URL=http://" + l.Host
 }
 
+// hostOf is the "host:port" of a base URL.
+func hostOf(base string) string { return strings.TrimPrefix(base, "http://") }
+
 func (s *Stack) link(t testing.TB, network, target string) *Link {
+	t.Helper()
+	return s.linkBy(t, func() (net.Conn, error) { return net.DialTimeout(network, target, dialLimit) })
+}
+
+func (s *Stack) linkBy(t testing.TB, dial func() (net.Conn, error)) *Link {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), callLimit)
 	defer cancel()
@@ -224,7 +241,7 @@ func (s *Stack) link(t testing.TB, network, target string) *Link {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := newLink(listen, name, network, target)
+	l, err := newLink(listen, name, dial)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,12 +3,15 @@ package e2e
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"net"
 	"net/http"
+	"net/url"
 	"os"
-	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -27,30 +30,64 @@ var services = []string{"paysim", "inventory", "orders", "payments", "notificati
 const stopLimit = 10 * time.Second
 
 // Stack is a whole shop: a PostgreSQL of its own, migrated, and every service as
-// a process of its own.
+// a process of its own, or several. Its methods call a process by name: "orders"
+// is the service's first replica, "orders-2" the second.
 type Stack struct {
 	Backend
 	Admin *sqlx.DB // an administrator's, for checks
-	URL   string   // of the console
+	URL   string   // where customers come in: the console, or what balances over several
 
+	replicas  int // of each service at most
 	crew      *crew
 	passwords map[string]string // of the roles, by service; and the provider's key
+	provider  string            // where payments finds it
 	mu        sync.Mutex
-	up        map[string]bool
+	up        map[Process]bool // of all that were ever launched
 	links     []*Link
+	mails     bool
 }
+
+// Option is what a stack is only when it is asked for.
+type Option func(*Stack)
+
+// WithMails has the shop send its mails, to the mailbox of its one console. Under
+// load that is a fifth of all the work, so that stacks are without.
+func WithMails(s *Stack) { s.mails = true }
+
+// WithReplicas has the shop have up to n copies of each service: the console shares
+// requests out among those that are up, and so does a Link before the consoles, and
+// one before the providers. The first of each is started; Launch the others.
+func WithReplicas(n int) Option { return func(s *Stack) { s.replicas = n } }
 
 // NewStack starts a shop for t and returns when it takes orders. When t ends,
 // all programs are stopped, each of which must end with code 0, and t fails when
 // one had ended by itself; when t has failed, the ends of their logs are shown.
-func NewStack(t testing.TB) *Stack {
+func NewStack(t testing.TB, options ...Option) *Stack {
 	t.Helper()
 	started := time.Now()
+	s := newStack(t, options...)
+	if err := s.migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range services {
+		s.Launch(t, name)
+	}
+	s.WaitReady(t, services...)
+	t.Logf("shop on backend %s up after %s", s.Name(), since(started))
+	return s
+}
+
+// newStack is a shop with an empty database, of which nothing runs yet.
+func newStack(t testing.TB, options ...Option) *Stack {
+	t.Helper()
 	b, err := newBackend(t.Context())
 	if err != nil {
 		t.Fatalf("nothing to run the shop on: %v", err)
 	}
-	s := &Stack{Backend: b, passwords: map[string]string{}, up: map[string]bool{}}
+	s := &Stack{Backend: b, replicas: 1, passwords: map[string]string{}, up: map[Process]bool{}}
+	for _, o := range options {
+		o(s)
+	}
 	t.Cleanup(func() { s.close(t) })
 	if s.crew, err = newCrew("tools"); err != nil {
 		t.Fatal(err)
@@ -58,20 +95,27 @@ func NewStack(t testing.TB) *Stack {
 	if s.Admin, err = openDB(b.DSN("", "")); err != nil {
 		t.Fatalf("open the database as administrator: %v", err)
 	}
-	env := map[string]string{"DATABASE_URL": b.DSN("", "")}
 	for _, name := range services {
 		s.passwords[name] = rand.Text()
-		env[strings.ToUpper(name)+"_DATABASE_PASSWORD"] = s.passwords[name]
 	}
-	if _, err := run(t.Context(), s.crew, "shopctl", env, "migrate"); err != nil {
-		t.Fatalf("migrate the database: %v", err)
+	s.URL, s.provider = s.Reach(first("console")), s.Peer(first("paysim"))
+	if s.replicas > 1 {
+		s.URL = s.balance(t, "console").local()
+		s.provider = "http://" + s.balance(t, "paysim").Host
 	}
-	for _, name := range services {
-		s.Launch(t, name)
-	}
-	s.WaitReady(t, services...)
-	t.Logf("shop on backend %s up after %s", b.Name(), since(started))
 	return s
+}
+
+// migrate brings the database up to date and sets the roles' passwords.
+func (s *Stack) migrate(ctx context.Context) error {
+	env := map[string]string{"DATABASE_URL": s.DSN("", "")}
+	for name, password := range s.passwords {
+		env[strings.ToUpper(name)+"_DATABASE_PASSWORD"] = password
+	}
+	if _, err := run(ctx, s.crew, "shopctl", env, "migrate"); err != nil {
+		return fmt.Errorf("migrate the database: %w", err)
+	}
+	return nil
 }
 
 // openDB returns a pool for the administrator behind dsn. It doesn't connect yet.
@@ -93,31 +137,49 @@ func openDatabase(dsn, database string) (*sqlx.DB, error) {
 
 func first(service string) Process { return Process{Service: service, Replica: 1} }
 
-// Launch starts the service with the settings that the stack needs and those of
+// process is the one that a name means: a service's first, or "orders-2".
+func process(name string) Process {
+	service, number, numbered := strings.Cut(name, "-")
+	if n, err := strconv.Atoi(number); numbered && err == nil {
+		return Process{Service: service, Replica: n}
+	}
+	return first(name)
+}
+
+// Launch starts the process with the settings that the stack needs and those of
 // extra, "NAME=value" each. It doesn't wait until it is ready.
-func (s *Stack) Launch(t testing.TB, service string, extra ...string) {
+func (s *Stack) Launch(t testing.TB, name string, extra ...string) {
 	t.Helper()
-	url, err := s.Start(t.Context(), first(service), s.settings(service, extra))
-	if err != nil {
+	p := process(name)
+	if p.Replica > s.replicas {
+		t.Fatalf("launch %s: the shop is one for %d replicas", p, s.replicas)
+	}
+	if _, err := s.Start(t.Context(), p, s.settings(p.Service, extra)); err != nil {
 		t.Fatal(err)
 	}
-	s.setUp(service, true)
-	if service == "console" {
-		s.URL = url
-	}
+	s.setUp(p, true)
 }
 
 func (s *Stack) settings(service string, extra []string) map[string]string {
 	env := map[string]string{}
 	switch service {
 	case "console":
-		env["MAILBOX_ADDR"] = "127.0.0.1:0" // of several stacks each its own
+		env["MAILBOX_ADDR"] = "off"
+		if s.mails {
+			env["MAILBOX_ADDR"], _, _ = s.mailbox()
+		}
 		for _, name := range []string{"orders", "payments", "inventory", "notifications"} {
-			env[strings.ToUpper(name)+"_URL"] = s.Peer(first(name))
+			env[strings.ToUpper(name)+"_URL"] = strings.Join(s.peers(name), ",")
 		}
 	case "payments":
-		env["PAYMENTS_PROVIDER_URL"] = s.Peer(first("paysim"))
+		env["PAYMENTS_PROVIDER_URL"] = s.provider
 		env["PAYMENTS_PROVIDER_KEY"] = s.passwords["paysim"]
+	case "notifications":
+		if s.mails {
+			_, env["NOTIFICATIONS_SMTP_HOST"], env["NOTIFICATIONS_SMTP_PORT"] = s.mailbox()
+			env["NOTIFICATIONS_SMTP_TLS"] = "none"
+		}
+		env["NOTIFICATIONS_WEBHOOK_INSECURE"] = "true" // the endpoints are the test's
 	case "paysim":
 		env["PAYSIM_API_KEY"] = s.passwords["paysim"]
 	}
@@ -131,16 +193,63 @@ func (s *Stack) settings(service string, extra []string) map[string]string {
 	return env
 }
 
-func (s *Stack) setUp(service string, up bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.up[service] = up
+// peers are the addresses of all replicas of the service, up or not.
+func (s *Stack) peers(service string) []string {
+	list := make([]string, s.replicas)
+	for i := range list {
+		list[i] = s.Peer(Process{Service: service, Replica: i + 1})
+	}
+	return list
 }
 
-func (s *Stack) isUp(service string) bool {
+// mailbox is where the console catches the shop's mails, and how notifications
+// reaches it.
+func (s *Stack) mailbox() (listen, host, port string) {
+	at := func(p Process) *url.URL {
+		u, err := url.Parse(s.Peer(p))
+		if err != nil {
+			panic(fmt.Sprintf("address of %s: %v", p, err)) // a backend makes them
+		}
+		return u
+	}
+	host, port = at(first("console")).Hostname(), "1025"
+	if ip := net.ParseIP(host); ip == nil {
+		return "0.0.0.0:" + port, host, port
+	}
+	// Loopback is shared with other stacks: a port that is nobody else's.
+	port = at(first("mailbox")).Port()
+	return net.JoinHostPort(host, port), host, port
+}
+
+func (s *Stack) setUp(p Process, up bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.up[service]
+	s.up[p] = up
+}
+
+// replicasUp lists the service's processes that are up.
+func (s *Stack) replicasUp(service string) (list []Process) {
+	_, up := s.launched()
+	for _, p := range up {
+		if p.Service == service {
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
+// launched lists the processes that were ever launched and, of these, those that
+// are up, each in the order of their names.
+func (s *Stack) launched() (all, up []Process) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all = slices.SortedFunc(maps.Keys(s.up), func(a, b Process) int { return strings.Compare(a.String(), b.String()) })
+	for _, p := range all {
+		if s.up[p] {
+			up = append(up, p)
+		}
+	}
+	return all, up
 }
 
 // WaitReady returns when each of names answers 200 to GET /readyz, which may
@@ -148,77 +257,76 @@ func (s *Stack) isUp(service string) bool {
 func (s *Stack) WaitReady(t testing.TB, names ...string) {
 	t.Helper()
 	for _, name := range names {
-		c := NewCustomer(t, s.Reach(first(name)))
+		p := process(name)
+		c := NewCustomer(t, s.Reach(p))
 		eventually(t, 30*time.Second, func() error {
 			a, err := c.Do(t.Context(), http.MethodGet, "/readyz", nil)
 			if err == nil && a.Status != http.StatusOK {
 				err = fmt.Errorf("GET /readyz: status %d: %s", a.Status, a.Body)
 			}
 			if err != nil {
-				return fmt.Errorf("%s isn't ready: %w\n%s", name, err, tail(s.Logs(first(name)), 10))
+				return fmt.Errorf("%s isn't ready: %w\n%s", p, err, tail(s.Logs(p), 10))
 			}
 			return nil
 		})
 	}
 }
 
-// Terminate stops the service as an operator does, and returns how long that
+// Terminate stops the process as an operator does, and returns how long that
 // took. It must end with code 0.
-func (s *Stack) Terminate(t testing.TB, service string) time.Duration {
+func (s *Stack) Terminate(t testing.TB, name string) time.Duration {
 	t.Helper()
-	took, err := s.terminate(service)
+	took, err := s.terminate(process(name))
 	if err != nil {
 		t.Error(err)
 	}
 	return took
 }
 
-func (s *Stack) terminate(service string) (time.Duration, error) {
+func (s *Stack) terminate(p Process) (time.Duration, error) {
 	// A test waits longer than it allows, so that it can say what it measured.
 	ctx, cancel := context.WithTimeout(context.Background(), 3*stopLimit)
 	defer cancel()
 	started := time.Now()
-	exit, err := s.Stop(ctx, first(service))
+	exit, err := s.Stop(ctx, p)
 	took := time.Since(started)
-	s.setUp(service, false)
+	s.setUp(p, false)
 	switch {
 	case err != nil:
 		return took, err
 	case exit != 0:
-		return took, fmt.Errorf("%s ended with exit code %d, want 0\n%s", service, exit, tail(s.Logs(first(service)), 10))
+		return took, fmt.Errorf("%s ended with exit code %d, want 0\n%s", p, exit, tail(s.Logs(p), 10))
 	case took > stopLimit:
-		return took, fmt.Errorf("%s took %s to end after SIGTERM, want %s at most", service, took, stopLimit)
+		return took, fmt.Errorf("%s took %s to end after SIGTERM, want %s at most", p, took, stopLimit)
 	}
 	return took, nil
 }
 
-// KillNow kills the service.
-func (s *Stack) KillNow(t testing.TB, service string) {
+// KillNow kills the process.
+func (s *Stack) KillNow(t testing.TB, name string) {
 	t.Helper()
-	if err := s.Kill(first(service)); err != nil {
+	p := process(name)
+	if err := s.Kill(p); err != nil {
 		t.Fatal(err)
 	}
-	s.setUp(service, false)
+	s.setUp(p, false)
 }
 
 // close ends the stack. The programs go all at once, as they may in a cluster.
 func (s *Stack) close(t testing.TB) {
-	errs := make([]error, len(services))
-	var all sync.WaitGroup
-	for i, name := range services {
-		all.Go(func() {
-			if s.isUp(name) {
-				_, errs[i] = s.terminate(name)
-			}
-		})
+	known, up := s.launched()
+	errs := make([]error, len(up))
+	var ending sync.WaitGroup
+	for i, p := range up {
+		ending.Go(func() { _, errs[i] = s.terminate(p) })
 	}
-	all.Wait()
+	ending.Wait()
 	if err := errors.Join(errs...); err != nil {
 		t.Errorf("stop the shop: %v", err)
 	}
 	if t.Failed() {
-		for _, name := range append([]string{Database.Service}, services...) {
-			t.Logf("last lines of %s:\n%s", name, tail(s.Logs(first(name)), 40))
+		for _, p := range append([]Process{Database}, known...) {
+			t.Logf("last lines of %s:\n%s", p, tail(s.Logs(p), 40))
 		}
 	}
 	var err error
@@ -236,88 +344,6 @@ func (s *Stack) close(t testing.TB) {
 	if err := errors.Join(err, s.Close(ctx)); err != nil {
 		t.Errorf("end the stack: %v", err)
 	}
-}
-
-// LoadResult is what "shopctl load --json" reports of a run.
-type LoadResult struct {
-	Placed     int            `json:"placed"`
-	Failed     int            `json:"failed"`
-	FirstError string         `json:"first_error"`
-	Confirmed  int            `json:"confirmed"`
-	Unfinished int            `json:"unfinished"`
-	Statuses   map[string]int `json:"statuses"`
-	P50        float64        `json:"confirm_p50_ms"` // placed -> confirmed
-	P99        float64        `json:"confirm_p99_ms"`
-	Customer   string         `json:"customer"`
-}
-
-// Load is orders being placed by "shopctl load" in the background.
-type Load struct {
-	done   chan struct{}
-	result LoadResult
-	err    error
-}
-
-// Load starts placing rate orders per second for the given time. Wait for it.
-func (s *Stack) Load(t testing.TB, rate int, duration time.Duration) *Load {
-	t.Helper()
-	return startLoad(t, s.crew, s.URL, rate, duration)
-}
-
-func startLoad(t testing.TB, c *crew, url string, rate int, duration time.Duration) *Load {
-	t.Helper()
-	path, err := program("shopctl")
-	if err != nil {
-		t.Fatal(err)
-	}
-	// Progress goes into a file of its own: the result stands alone.
-	progress, err := os.Create(filepath.Join(c.dir, fmt.Sprintf("load-%s.log", rand.Text())))
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := c.command(context.Background(), path, "load", "--addr", url, "--rate", fmt.Sprint(rate), "--duration", duration.String(), "--json")
-	cmd.Env = environment(nil)
-	var out strings.Builder
-	cmd.Stdout, cmd.Stderr = &out, progress
-	if err := errors.Join(cmd.Start(), progress.Close()); err != nil {
-		t.Fatalf("start shopctl load: %v", err)
-	}
-	l := &Load{done: make(chan struct{})}
-	go func() {
-		defer close(l.done)
-		err := cmd.Wait()
-		if err != nil {
-			said, readErr := os.ReadFile(progress.Name())
-			err = errors.Join(fmt.Errorf("shopctl load: %w\n%s", err, tail(string(said), 10)), readErr)
-		}
-		if out.Len() > 0 {
-			err = errors.Join(err, json.Unmarshal([]byte(out.String()), &l.result))
-		}
-		l.err = err
-	}()
-	t.Cleanup(func() {
-		// It is of the crew: when a test gives up it is killed here, else gone long since.
-		if err := cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
-			t.Errorf("end shopctl load: %v", err)
-		}
-		<-l.done
-	})
-	return l
-}
-
-// Wait waits for the end of the load and returns its result. Every order must
-// have been placed in the end and be confirmed or ended.
-func (l *Load) Wait(t testing.TB) LoadResult {
-	t.Helper()
-	<-l.done
-	if l.err != nil {
-		t.Fatalf("load: %v", l.err)
-	}
-	r := l.result
-	if r.Placed == 0 || r.Failed > 0 || r.Unfinished > 0 {
-		t.Fatalf("load: placed %d, failed %d (%s), unfinished %d, statuses %v; want some, 0, 0", r.Placed, r.Failed, r.FirstError, r.Unfinished, r.Statuses)
-	}
-	return r
 }
 
 // tail is the last n lines of text.

@@ -63,9 +63,7 @@ func NewStackFor(t testing.TB, replicas int) *Stack {
 	if err := s.migrate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range services {
-		s.Launch(t, name)
-	}
+	s.launchAll(t)
 	s.WaitReady(t, services...)
 	t.Logf("shop on backend %s up after %s", s.Name(), since(started))
 	return s
@@ -141,14 +139,35 @@ func process(name string) Process {
 // extra, "NAME=value" each. It doesn't wait until it is ready.
 func (s *Stack) Launch(t testing.TB, name string, extra ...string) {
 	t.Helper()
-	p := process(name)
-	if p.Replica > s.replicas {
-		t.Fatalf("launch %s: the shop is one for %d replicas", p, s.replicas)
-	}
-	if _, err := s.Start(t.Context(), p, s.settings(p.Service, extra)); err != nil {
+	if err := s.launch(t.Context(), process(name), extra...); err != nil {
 		t.Fatal(err)
 	}
-	s.setUp(p, true)
+}
+
+func (s *Stack) launch(ctx context.Context, p Process, extra ...string) error {
+	if p.Replica > s.replicas {
+		return fmt.Errorf("launch %s: the shop is one for %d replicas", p, s.replicas)
+	}
+	_, err := s.Start(ctx, p, s.settings(p.Service, extra))
+	if err == nil {
+		s.setUp(p, true)
+	}
+	return err
+}
+
+// launchAll launches a process of every service, all at once: containers take
+// their time.
+func (s *Stack) launchAll(t testing.TB) {
+	t.Helper()
+	errs := make([]error, len(services))
+	var all sync.WaitGroup
+	for i, name := range services {
+		all.Go(func() { errs[i] = s.launch(t.Context(), first(name)) })
+	}
+	all.Wait()
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func (s *Stack) settings(service string, extra []string) map[string]string {

@@ -137,7 +137,7 @@ func planned(service string) (list []death) {
 	return list
 }
 
-// strike has the service die as d says, starts it again with its usual settings and
+// strike has the service die as d says, starts it again without a point to die at and
 // waits until what it had in hand is done.
 func (d *death) strike(ctx context.Context, s *Stack) error {
 	if _, err := s.terminate(first(d.service)); err != nil {

@@ -316,5 +316,5 @@ func (d *docker) Close(ctx context.Context) error {
 		_, e := d.engine.client.NetworkRemove(ctx, d.network, client.NetworkRemoveOptions{})
 		err = errors.Join(err, unlessNotFound(e))
 	}
-	return err
+	return errors.Join(err, d.ports.release())
 }

@@ -210,5 +210,5 @@ func (l *local) Close(ctx context.Context) error {
 		<-r.done
 		delete(l.running, p)
 	}
-	return errors.Join(err, l.database.Stop(ctx))
+	return errors.Join(err, l.database.Stop(ctx), l.ports.release())
 }

@@ -69,9 +69,7 @@ func NewStack(t testing.TB, options ...Option) *Stack {
 	if err := s.migrate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range services {
-		s.Launch(t, name)
-	}
+	s.launchAll(t)
 	s.WaitReady(t, services...)
 	t.Logf("shop on backend %s up after %s", s.Name(), since(started))
 	return s
@@ -165,6 +163,21 @@ func (s *Stack) launch(ctx context.Context, p Process, extra ...string) error {
 	}
 	s.setUp(p, true)
 	return nil
+}
+
+// launchAll launches a process of every service, all at once: containers take
+// their time.
+func (s *Stack) launchAll(t testing.TB) {
+	t.Helper()
+	errs := make([]error, len(services))
+	var all sync.WaitGroup
+	for i, name := range services {
+		all.Go(func() { errs[i] = s.launch(t.Context(), first(name)) })
+	}
+	all.Wait()
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func (s *Stack) settings(service string, extra []string) map[string]string {

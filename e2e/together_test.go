@@ -88,8 +88,8 @@ type held struct {
 }
 
 // freeze pauses the replica at a moment when it has work in its hands: what was
-// claimed lately, and is still a second later, which is longer than anything takes.
-// Older claims are those of the dead.
+// claimed lately, and is still half a lease later, which is longer than a batch of
+// the other replica takes. Older claims are those of the dead.
 func (s *Stack) freeze(t *testing.T, replica string) held {
 	t.Helper()
 	p := process(replica)
@@ -111,7 +111,7 @@ func (s *Stack) freeze(t *testing.T, replica string) held {
 		h := held{replica: replica, at: time.Now(), said: len(s.Logs(p))}
 		lately := slices.DeleteFunc(claimed(), func(m string) bool { return slices.Contains(old, m) })
 		if len(lately) > 0 {
-			time.Sleep(time.Second)
+			time.Sleep(lease / 2)
 			for _, m := range claimed() {
 				if slices.Contains(lately, m) {
 					id, _, _ := strings.Cut(m, " ")

@@ -1,6 +1,6 @@
 // Package messagingtest lets tests run against a real PostgreSQL: a private
-// cluster per test binary, a database of its own per test, made from a migrated
-// template in some 50 ms. It delivers messages to a service's handlers and shows
+// cluster per test binary, in memory where there is room (see memory.go), and a
+// database of its own per test, made from a migrated template in some 50 ms. It delivers messages to a service's handlers and shows
 // what they published. It is for tests only.
 package messagingtest
 

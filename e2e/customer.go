@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -89,6 +90,9 @@ type Order struct {
 		At      time.Time `json:"at"`
 	} `json:"history"`
 }
+
+// happyWay is the way of an order that meets no obstacle.
+var happyWay = strings.Fields("placed authorizing confirmed fulfilling capturing dispatching shipped delivered")
 
 // Way is the statuses of the order's history.
 func (o Order) Way() []string {

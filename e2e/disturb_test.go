@@ -84,8 +84,7 @@ func queuesOf(t *testing.T, db *sqlx.DB) []string {
 // undone before it was done stays undone.
 func TestDoubledAndReordered(t *testing.T) {
 	t.Parallel()
-	s := NewStack(t)
-	withMails(t, s)
+	s := NewStack(t, WithMails)
 	disturb(t, s)
 
 	stories := []story{keeps, cancels, cancelsLate, sendsBack}

@@ -18,6 +18,10 @@
 //   - external: plain processes on the server of DATABASE_URL, an administrator's,
 //     where each stack makes a database and drops it. The services' roles stay.
 //
+// A Stack may have several replicas of each service. The console shares requests
+// out among them; before several consoles, and several of the provider, stands a
+// Link that does so for connections.
+//
 // A backend that was named is taken or the tests fail. A Link is a proxy of the
 // test's between a program and its database or the provider.
 //

@@ -19,18 +19,23 @@ import (
 const dialLimit = 5 * time.Second
 
 // Link is a TCP proxy of the test's between a stack's programs and what they
-// connect to, or between customers and consoles: it can be cut and slowed.
+// connect to, or between customers and consoles: it can be cut and slowed, and cut
+// at a COMMIT.
 type Link struct {
 	Host string // where the programs reach it: "host:port"
 
 	listener net.Listener
 	dial     func() (net.Conn, error) // the target
 
+	speaksSQL bool // what passes is PostgreSQL's protocol
+
 	work   sync.WaitGroup
 	mu     sync.Mutex
 	conns  map[net.Conn]bool
 	cut    bool
 	delay  time.Duration
+	commit commitCut
+	hits   int // connections that were cut and pieces that were held up since the last Heal
 	closed bool
 }
 
@@ -69,11 +74,14 @@ func (l *Link) Slow(delay time.Duration) {
 	l.delay = delay
 }
 
-// Heal ends what Cut and Slow have begun.
-func (l *Link) Heal() {
+// Heal ends what Cut and Slow have begun, and returns how many connections were
+// cut and how many pieces of what passed were held up.
+func (l *Link) Heal() (hits int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.cut, l.delay = false, 0
+	hits = l.hits
+	l.cut, l.delay, l.hits = false, 0, 0
+	return hits
 }
 
 // close ends the link; nothing of it is left then.
@@ -87,15 +95,20 @@ func (l *Link) close() error {
 	return err
 }
 
-// reset closes all connections, without the orderly end of TCP. It is called
-// with the lock.
+// reset closes all connections. It is called with the lock.
 func (l *Link) reset() {
 	for c := range l.conns {
-		if tcp, ok := c.(*net.TCPConn); ok {
-			_ = tcp.SetLinger(0) // a connection that has ended anyway needs none
-		}
-		_ = c.Close()
+		cutOff(c)
 	}
+	l.hits += len(l.conns)
+}
+
+// cutOff closes a connection without the orderly end of TCP.
+func cutOff(c net.Conn) {
+	if tcp, ok := c.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0) // a connection that has ended anyway needs none
+	}
+	_ = c.Close()
 }
 
 // keep notes a connection, or closes it when none may be.
@@ -142,13 +155,15 @@ func (l *Link) carry(c net.Conn) {
 		return
 	}
 	var back sync.WaitGroup
-	back.Go(func() { l.copy(c, to) })
-	l.copy(to, c)
+	s := newSession(l)
+	back.Go(func() { l.copy(c, to, s.fromServer) })
+	l.copy(to, c, s.fromClient)
 	back.Wait()
 }
 
-// copy passes on what comes, late if it has to be, and ends both at the end.
-func (l *Link) copy(to, from net.Conn) {
+// copy passes on what comes, late if it has to be, and ends both at the end, or
+// when something comes that may not pass.
+func (l *Link) copy(to, from net.Conn, may func([]byte) bool) {
 	defer func() { _, _ = to.Close(), from.Close() }() // either may be closed already
 	b := make([]byte, 64<<10)
 	for {
@@ -156,9 +171,17 @@ func (l *Link) copy(to, from net.Conn) {
 		if n > 0 {
 			l.mu.Lock()
 			delay := l.delay
+			if delay > 0 {
+				l.hits++
+			}
 			l.mu.Unlock()
 			if delay > 0 {
 				time.Sleep(delay)
+			}
+			if l.speaksSQL && !may(b[:n]) {
+				cutOff(to)
+				cutOff(from)
+				return
 			}
 			if _, err := to.Write(b[:n]); err != nil {
 				return
@@ -180,6 +203,7 @@ func (s *Stack) LinkDatabase(t testing.TB, service string) (l *Link, setting str
 	}
 	network, target := pgconn.NetworkAddress(admin.Host, admin.Port)
 	l = s.link(t, network, target)
+	l.speaksSQL = admin.TLSConfig == nil
 	u := url.URL{
 		Scheme: "postgres", Host: l.Host, Path: "/" + admin.Database, RawQuery: "sslmode=disable",
 		User: url.UserPassword("orderflow_"+service, s.passwords[service]),

@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -181,4 +183,22 @@ func providerDown(t *testing.T, s *Stack) {
 		outage, len(ids), slowest.Round(time.Millisecond), since(healed), goesOn)
 	CheckShop(t, s.DSN("", ""), ids...)
 	s.checkOneEffect(t)
+}
+
+// told waits until the customer was told of just these events, in any order.
+func told(t *testing.T, c *Customer, id string, events ...string) {
+	t.Helper()
+	slices.Sort(events)
+	eventually(t, healLimit, func() error {
+		list := Must[struct{ Notifications []struct{ Kind string } }](t, c, http.StatusOK, http.MethodGet, "/v1/notifications?order_id="+id, nil)
+		var got []string
+		for _, n := range list.Notifications {
+			got = append(got, strings.TrimPrefix(n.Kind, "orders."))
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, events) {
+			return fmt.Errorf("told of %v, want %v", got, events)
+		}
+		return nil
+	})
 }

@@ -3,9 +3,11 @@
 // and faults from outside: kill -9, SIGTERM, a slow or failing handler, a foreign
 // transaction, messages that nobody can read (poison_test.go), that come several
 // times and in any order (disturb_test.go) or whose wake-up is lost (wakeup_test.go),
-// a provider that misbehaves (misdeeds_test.go). It imports no service and looks
+// a provider that misbehaves (misdeeds_test.go); and from inside, a process that dies
+// between two steps (crash_test.go, FAULT_CRASH). It imports no service and looks
 // into the database only to put such a fault there, and to check what must hold
-// afterwards (check.go).
+// afterwards (check.go). The paths that customers can cause are told as stories, by
+// shopctl: services/internal/scenario has them, and TestScenarios runs all of them.
 //
 // A Backend is what the programs run on; a Stack is one whole shop on a backend
 // of its own. E2E_BACKEND names it, or says auto, as it does unset: then it is

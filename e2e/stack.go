@@ -154,10 +154,17 @@ func (s *Stack) Launch(t testing.TB, name string, extra ...string) {
 	if p.Replica > s.replicas {
 		t.Fatalf("launch %s: the shop is one for %d replicas", p, s.replicas)
 	}
-	if _, err := s.Start(t.Context(), p, s.settings(p.Service, extra)); err != nil {
+	if err := s.launch(t.Context(), p, extra...); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func (s *Stack) launch(ctx context.Context, p Process, extra ...string) error {
+	if _, err := s.Start(ctx, p, s.settings(p.Service, extra)); err != nil {
+		return err
+	}
 	s.setUp(p, true)
+	return nil
 }
 
 func (s *Stack) settings(service string, extra []string) map[string]string {
@@ -260,16 +267,21 @@ func (s *Stack) WaitReady(t testing.TB, names ...string) {
 		p := process(name)
 		c := NewCustomer(t, s.Reach(p))
 		eventually(t, 30*time.Second, func() error {
-			a, err := c.Do(t.Context(), http.MethodGet, "/readyz", nil)
-			if err == nil && a.Status != http.StatusOK {
-				err = fmt.Errorf("GET /readyz: status %d: %s", a.Status, a.Body)
-			}
-			if err != nil {
+			if err := c.ready(t.Context()); err != nil {
 				return fmt.Errorf("%s isn't ready: %w\n%s", p, err, tail(s.Logs(p), 10))
 			}
 			return nil
 		})
 	}
+}
+
+// ready returns nil when whoever is at c.Base can serve.
+func (c *Customer) ready(ctx context.Context) error {
+	a, err := c.Do(ctx, http.MethodGet, "/readyz", nil)
+	if err == nil && a.Status != http.StatusOK {
+		err = fmt.Errorf("GET /readyz: status %d: %s", a.Status, a.Body)
+	}
+	return err
 }
 
 // Terminate stops the process as an operator does, and returns how long that

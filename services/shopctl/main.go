@@ -1,7 +1,7 @@
 // Command shopctl is the operator's tool: it brings the database to what the
 // services need, checks the shop's data, tells how the queues stand and how an
-// order fared, deals with dead letters, moves the clock of a demo and puts load on
-// the shop.
+// order fared, deals with dead letters, moves the clock of a demo, tells stories of
+// the shop and puts load on it.
 package main
 
 import (

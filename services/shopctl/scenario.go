@@ -25,7 +25,7 @@ type scenarioCommand struct {
 	Name        string `arg:"" help:"A story, all of them, or \"list\": what there is."`
 	Addr        string `default:"http://127.0.0.1:8080" help:"Where the shop is."`
 	DatabaseURL string `env:"DATABASE_URL" placeholder:"URL" help:"Of an administrator: for the stories that set the clock forward or halt a queue, and to show messages."`
-	Messages    bool   `help:"Show each message about the orders, as \"shopctl journey\" does; of a single story always, where the database is known." negatable:""`
+	Messages    bool   `help:"Show each message about the orders, as \"shopctl journey\" does; of a single story always, where the database is known."`
 	JSON        bool   `name:"json" help:"Print the results as JSON, and no story."`
 	Pages       string `placeholder:"DIR" type:"path" help:"Also write what each story prints, ids and times apart, to DIR/NAME.md."`
 	Parallel    int    `default:"8" help:"How many stories go on at once, of all."`

@@ -9,9 +9,8 @@ func Stories() []Story {
 
 // The last steps of an order, for those that meet no obstacle.
 var (
-	toTheDoor    = []string{"confirmed", "fulfilling", "capturing", "dispatching", "shipped", "delivered"}
-	fromTheShelf = toTheDoor[1:]
-	fromTheBox   = toTheDoor[2:]
+	toTheDoor  = []string{"confirmed", "fulfilling", "capturing", "dispatching", "shipped", "delivered"}
+	fromTheBox = toTheDoor[2:]
 )
 
 const (
@@ -20,9 +19,6 @@ const (
 	// slowly takes the payment provider two seconds: time for others to do something.
 	slowly = "tok_authorize_slow"
 )
-
-// way is statuses one after the other.
-func way(parts ...[]string) []string { return slices.Concat(parts...) }
 
 func buying() []Story {
 	return []Story{

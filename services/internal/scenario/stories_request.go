@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
-	"time"
 
 	"example.com/orderflow/services/internal/client"
 )
@@ -162,15 +161,12 @@ func expressFirst(s *scene) {
 }
 
 // arrives waits until the order has been at a status, without telling of its way.
-func (o *order) arrives(status string) time.Time {
-	var at time.Time
+func (o *order) arrives(status string) {
 	o.awaits(o.id, status, func() (string, error) {
 		err := o.looks()
-		reached, there := o.seen.Reached(status)
-		if at = reached; err == nil && !there {
+		if _, there := o.seen.Reached(status); err == nil && !there {
 			return "still " + o.seen.Status, nil
 		}
 		return "", err
 	})
-	return at
 }

@@ -89,14 +89,14 @@ func poisoned(t *testing.T, s *Stack, base LoadResult) {
 			t.Fatalf("put %s into %s: %v", p.kind, p.table, err)
 		}
 	}
-	dead := s.awaitDead(t, len(list))
+	s.awaitDead(t, len(list))
 	t.Logf("%d messages nobody can handle, all dead letters after %s (to reach: %s)", len(list), since(started), poisonLimit)
 	if err := c.arrive(t, order, 10*goesOn); err != nil {
 		t.Errorf("the order in whose lane they came: %v", err)
 	}
 	s.compareLoads(t, "beside poison:", base, load.Wait(t))
 
-	dead = s.deadLetters(t) // a second life would show by now
+	dead := s.deadLetters(t) // a second life would show by now
 	if len(dead) != len(list) {
 		t.Errorf("%d dead letters, want %d", len(dead), len(list))
 	}

@@ -28,9 +28,10 @@ type Link struct {
 
 	work   sync.WaitGroup
 	mu     sync.Mutex
-	conns  map[net.Conn]bool
+	conns  map[net.Conn]bool // whether what a client has sent last waits for an answer
 	cut    bool
 	delay  time.Duration
+	slowed int // what was held up so far
 	closed bool
 }
 
@@ -74,6 +75,31 @@ func (l *Link) Slow(delay time.Duration) {
 	l.delay = delay
 }
 
+// CutUnderWay is Cut at a moment at which clients wait for an answer: it returns on
+// how many connections they did; 0, and nothing is cut.
+func (l *Link) CutUnderWay() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := 0
+	for _, waits := range l.conns {
+		if waits {
+			n++
+		}
+	}
+	if n > 0 {
+		l.cut = true
+		l.reset()
+	}
+	return n
+}
+
+// Slowed is how often Slow has held something up.
+func (l *Link) Slowed() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.slowed
+}
+
 // Heal ends what Cut and Slow have begun.
 func (l *Link) Heal() {
 	l.mu.Lock()
@@ -107,7 +133,7 @@ func (l *Link) reset() {
 func (l *Link) keep(c net.Conn) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.conns[c] = true
+	l.conns[c] = false
 	if l.cut || l.closed {
 		l.reset()
 		return false
@@ -147,22 +173,33 @@ func (l *Link) carry(c net.Conn) {
 		return
 	}
 	var back sync.WaitGroup
-	back.Go(func() { l.copy(c, to) })
-	l.copy(to, c)
+	back.Go(func() { l.copy(c, to, c, false) })
+	l.copy(to, c, c, true)
 	back.Wait()
 }
 
+// pass notes that something passes on the client's connection, which waits for an
+// answer or has it, and returns for how long it is held up.
+func (l *Link) pass(client net.Conn, waits bool) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, open := l.conns[client]; open {
+		l.conns[client] = waits
+	}
+	if l.delay > 0 {
+		l.slowed++
+	}
+	return l.delay
+}
+
 // copy passes on what comes, late if it has to be, and ends both at the end.
-func (l *Link) copy(to, from net.Conn) {
+func (l *Link) copy(to, from, client net.Conn, asks bool) {
 	defer func() { _, _ = to.Close(), from.Close() }() // either may be closed already
 	b := make([]byte, 64<<10)
 	for {
 		n, err := from.Read(b)
 		if n > 0 {
-			l.mu.Lock()
-			delay := l.delay
-			l.mu.Unlock()
-			if delay > 0 {
+			if delay := l.pass(client, asks); delay > 0 {
 				time.Sleep(delay)
 			}
 			if _, err := to.Write(b[:n]); err != nil {

@@ -1,0 +1,166 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+)
+
+// strikeKill kills services (SIGKILL) that have something in hand.
+func (c *chaos) strikeKill(ctx context.Context, f fault) (wound, error) {
+	hits, what, err := c.catch(ctx, f.Whom)
+	if err != nil {
+		return wound{}, err
+	}
+	for _, name := range f.Whom {
+		err = errors.Join(err, c.Kill(first(name)))
+		c.setUp(first(name), false)
+	}
+	return wound{at: time.Now(), hits: hits, what: what, heal: func(ctx context.Context) (int, string, error) {
+		var err error
+		for _, name := range f.Whom {
+			err = errors.Join(err, c.launch(ctx, name))
+		}
+		return 0, "", err
+	}}, err
+}
+
+// strikeTerminate ends a service that has something in hand, as an operator does.
+func (c *chaos) strikeTerminate(ctx context.Context, f fault) (wound, error) {
+	hits, what, err := c.catch(ctx, f.Whom)
+	if err != nil {
+		return wound{}, err
+	}
+	w := wound{at: time.Now(), hits: hits, what: what}
+	if err := c.thaw(f.Whom); err != nil {
+		return w, err
+	}
+	c.end(f.Whom[0])
+	w.heal = func(ctx context.Context) (int, string, error) { return 0, "", c.launch(ctx, f.Whom[0]) }
+	return w, nil
+}
+
+// strikePause freezes a service that has something in hand.
+func (c *chaos) strikePause(ctx context.Context, f fault) (wound, error) {
+	hits, what, err := c.catch(ctx, f.Whom)
+	if err != nil {
+		return wound{}, err
+	}
+	return wound{at: time.Now(), hits: hits, what: what, heal: func(context.Context) (int, string, error) {
+		return 0, "", c.thaw(f.Whom)
+	}}, nil
+}
+
+// handlerDelay is how slow a slow handler is: more than it may be among others, less
+// than it may be alone.
+const handlerDelay = 1200 * time.Millisecond
+
+// strikeSlowHandler makes the handler of one kind of messages slow.
+func (c *chaos) strikeSlowHandler(ctx context.Context, f fault) (wound, error) {
+	service := f.Whom[0]
+	c.end(service)
+	w := wound{at: time.Now()}
+	w.heal = func(ctx context.Context) (int, string, error) {
+		c.end(service)
+		err := c.launch(ctx, service)
+		var n int
+		err = errors.Join(err, c.Admin.GetContext(ctx, &n, `
+			SELECT count(*) FROM messaging.inbox_`+service+` WHERE kind = $1 AND handled_at > $2 AND ran > make_interval(secs => $3)`,
+			f.How, w.at, handlerDelay.Seconds()))
+		return n, fmt.Sprintf("%d messages handled slowly", n), err
+	}
+	return w, c.launch(ctx, service, fmt.Sprintf("FAULT_SLOW=%s=%s", f.How, handlerDelay))
+}
+
+// cutLink cuts the link when something is under way on it.
+func cutLink(ctx context.Context, l *Link) (wound, error) {
+	for ctx.Err() == nil {
+		if n := l.CutUnderWay(); n > 0 {
+			return wound{at: time.Now(), hits: n, what: fmt.Sprintf("%d requests were under way", n), heal: func(context.Context) (int, string, error) {
+				l.Heal()
+				return 0, "", nil
+			}}, nil
+		}
+		pause(ctx, time.Millisecond)
+	}
+	return wound{}, errMissed
+}
+
+// slowLink holds up what passes the link.
+func slowLink(l *Link, delay string) (wound, error) {
+	d, err := time.ParseDuration(delay)
+	if err != nil {
+		return wound{}, err
+	}
+	before := l.Slowed()
+	l.Slow(d)
+	return wound{at: time.Now(), heal: func(context.Context) (int, string, error) {
+		l.Heal()
+		n := l.Slowed() - before
+		return n, fmt.Sprintf("%d packets held up", n), nil
+	}}, nil
+}
+
+// conductRule is how the payment provider is to behave (paysim's conduct).
+type conductRule struct {
+	Operation string `json:"operation"`
+	Misdeed   string `json:"misdeed"`
+	Count     int    `json:"count"`
+}
+
+// strikeConduct makes the provider misbehave in f.How: an operation, a misdeed and
+// in how many requests.
+func (c *chaos) strikeConduct(ctx context.Context, f fault) (wound, error) {
+	var rule conductRule
+	if _, err := fmt.Sscan(f.How, &rule.Operation, &rule.Misdeed, &rule.Count); err != nil {
+		return wound{}, err
+	}
+	w := wound{at: time.Now(), heal: func(ctx context.Context) (int, string, error) {
+		rules, err := c.conduct(ctx, http.MethodGet, nil)
+		if err != nil {
+			return 0, "", err
+		}
+		n := rule.Count
+		for _, left := range rules {
+			n -= left.Count
+		}
+		_, err = c.conduct(ctx, http.MethodPut, []conductRule{})
+		return n, fmt.Sprintf("%d requests went wrong", n), err
+	}}
+	_, err := c.conduct(ctx, http.MethodPut, []conductRule{rule})
+	return w, err
+}
+
+// conduct reads or sets how the provider behaves.
+func (c *chaos) conduct(ctx context.Context, method string, rules []conductRule) ([]conductRule, error) {
+	type document struct {
+		Rules []conductRule `json:"rules"`
+	}
+	body, err := json.Marshal(document{rules})
+	if err != nil {
+		return nil, err
+	}
+	req, err := http.NewRequestWithContext(ctx, method, c.Reach(first("paysim"))+"/provider/v1/admin/conduct", bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Authorization", "Bearer "+c.passwords["paysim"])
+	req.Header.Set("Content-Type", "application/json")
+	res, err := c.asking.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("conduct of the provider: %w", err)
+	}
+	var d document
+	err = json.NewDecoder(res.Body).Decode(&d)
+	if res.StatusCode != http.StatusOK {
+		err = fmt.Errorf("status %d", res.StatusCode)
+	}
+	if err = errors.Join(err, res.Body.Close()); err != nil {
+		return nil, fmt.Errorf("conduct of the provider: %w", err)
+	}
+	return d.Rules, nil
+}

@@ -16,6 +16,24 @@ type Process struct {
 
 func (p Process) String() string { return fmt.Sprintf("%s-%d", p.Service, p.Replica) }
 
+// Database is the stack's PostgreSQL among the processes. Start, Stop, Kill, Pause,
+// Resume and Logs take it, and with it:
+//
+//   - Start starts it again after its end, whoever caused that, with its data and at
+//     its address, and returns when it takes connections, or with an error after a
+//     minute at most. It takes no settings and returns DSN("", "").
+//   - Stop asks it for a fast shutdown: what is open is rolled back and a checkpoint
+//     written. QuitDatabase asks for an immediate one, without either. When ctx ends
+//     first, Stop may insist instead of returning an error.
+//   - Kill ends its first process by SIGKILL. What the sessions have in hand they may
+//     finish, as they do after such an end: Start waits for them.
+//   - Pause freezes all of its processes: connections are accepted, by the kernel,
+//     and nothing is answered.
+//
+// A backend on a server from elsewhere can do none of it, and its error says which
+// can.
+var Database = Process{Service: "postgres", Replica: 1}
+
 // Backend is what the programs of one stack run on, its PostgreSQL included:
 // processes, containers, or processes on a database from elsewhere. The verbs
 // are the same on all. A Backend serves several goroutines at once, as long as
@@ -54,6 +72,13 @@ type Backend interface {
 	// Pause freezes p (SIGSTOP) until Resume (SIGCONT); Kill ends it, too.
 	Pause(p Process) error
 	Resume(p Process) error
+
+	// QuitDatabase has Database shut down immediately and returns when it is down.
+	QuitDatabase(ctx context.Context) error
+
+	// KillSession ends one process of Database by SIGKILL: pid is that of
+	// pg_stat_activity. The server ends all sessions then and recovers by itself.
+	KillSession(pid int) error
 
 	// Logs is all that p has written to its standard output and error, over all
 	// its starts.

@@ -14,17 +14,7 @@ import (
 // process: it comes to the same on every backend.
 func TestVerbs(t *testing.T) {
 	t.Parallel()
-	b, err := newBackend(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		defer cancel()
-		if err := b.Close(ctx); err != nil {
-			t.Errorf("close the backend: %v", err)
-		}
-	})
+	b := openBackend(t)
 	one, two := first("console"), Process{Service: "console", Replica: 2}
 	apart := map[string]string{"MAILBOX_ADDR": "127.0.0.1:0"} // processes share the machine's ports
 	if b.Reach(one) == b.Reach(two) || b.Peer(one) == b.Peer(two) {
@@ -106,6 +96,23 @@ func TestVerbs(t *testing.T) {
 	if exit, err := b.Stop(t.Context(), alone); err != nil || exit != 1 {
 		t.Errorf("orders without a database ended with exit code %d, %v; want 1\n%s", exit, err, b.Logs(alone))
 	}
+}
+
+// openBackend makes a backend with nothing on it but its database.
+func openBackend(t *testing.T) Backend {
+	t.Helper()
+	b, err := newBackend(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		if err := b.Close(ctx); err != nil {
+			t.Errorf("close the backend: %v", err)
+		}
+	})
+	return b
 }
 
 // awaitHealthy waits until p answers.

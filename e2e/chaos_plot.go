@@ -42,6 +42,7 @@ func (r *chaosReport) plot(path string) (err error) {
 	p.X.Label.TextStyle.Font = plotFont(9)
 	p.X.Tick.Label.Font, p.Y.Tick.Label.Font = plotFont(9), plotFont(9)
 	p.X.Min, p.X.Max = 0, float64(len(r.PlacedPerS))
+	p.Y.Tick.Length = 0
 	p.Y.Padding = 4 * vg.Millimeter // a viewer without this font may take a wider one
 
 	// The rows lie below zero, a part each of what is above.
@@ -108,7 +109,7 @@ func (r *chaosReport) plotHead(c draw.Canvas) {
 		c.Fill(vg.Rectangle{Min: vg.Point{X: x, Y: y}, Max: vg.Point{X: x + 6*vg.Millimeter, Y: y + 2*vg.Millimeter}}.Path())
 		x += 7.5 * vg.Millimeter
 		c.FillText(style, vg.Point{X: x, Y: y}, e.text)
-		x += style.Width(e.text) + 9*vg.Millimeter
+		x += 1.2*style.Width(e.text) + 6*vg.Millimeter // a viewer without this font may take a wider one
 	}
 }
 

@@ -79,7 +79,7 @@ func (c *chaos) strikeForeign(ctx context.Context, _ fault) (wound, error) {
 	}
 	w := wound{at: time.Now()}
 	w.heal = func(ctx context.Context) (n int, what string, err error) {
-		err = c.Admin.GetContext(ctx, &n, `SELECT count(*) FROM orders.history WHERE at > $1`, w.at)
+		n, err = c.number(ctx, `SELECT count(*) FROM orders.history WHERE at > $1`, w.at)
 		what = fmt.Sprintf("%d steps of orders meanwhile", n)
 		if tx.Commit() != nil {
 			what += ", cut by another fault"
@@ -137,6 +137,18 @@ func (c *chaos) strikeReorder(ctx context.Context, f fault) (wound, error) {
 				WHERE lane IS NOT NULL AND token IS NULL AND dead_reason IS NULL
 				FOR UPDATE SKIP LOCKED)`)
 	})
+}
+
+// number is what the query counts. The database may be away for some time.
+func (c *chaos) number(ctx context.Context, query string, args ...any) (n int, err error) {
+	for end := time.Now().Add(backLimit); ; pause(ctx, 100*time.Millisecond) {
+		looking, cancel := context.WithTimeout(ctx, 2*time.Second)
+		err = c.Admin.GetContext(looking, &n, query, args...)
+		cancel()
+		if err == nil || ctx.Err() != nil || time.Now().After(end) {
+			return n, err
+		}
+	}
 }
 
 // change returns how many rows the statement changed.

@@ -66,11 +66,12 @@ func (c *chaos) strikeSlowHandler(ctx context.Context, f fault) (wound, error) {
 	w := wound{at: time.Now()}
 	w.heal = func(ctx context.Context) (int, string, error) {
 		c.end(service)
-		err := c.launch(ctx, service)
-		var n int
-		err = errors.Join(err, c.Admin.GetContext(ctx, &n, `
+		if err := c.launch(ctx, service); err != nil {
+			return 0, "", err
+		}
+		n, err := c.number(ctx, `
 			SELECT count(*) FROM messaging.inbox_`+service+` WHERE kind = $1 AND handled_at > $2 AND ran > make_interval(secs => $3)`,
-			f.How, w.at, handlerDelay.Seconds()))
+			f.How, w.at, handlerDelay.Seconds())
 		return n, fmt.Sprintf("%d messages handled slowly", n), err
 	}
 	return w, c.launch(ctx, service, fmt.Sprintf("FAULT_SLOW=%s=%s", f.How, handlerDelay))

@@ -8,9 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"net/url"
 	"sync"
-	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/pkg/stdcopy"
@@ -19,8 +17,6 @@ import (
 	"github.com/moby/moby/client"
 	"github.com/testcontainers/testcontainers-go"
 	tcnetwork "github.com/testcontainers/testcontainers-go/network"
-
-	"example.com/orderflow/deployments/postgres"
 )
 
 // docker is the Backend of containers: each program in one of its own, of one
@@ -37,17 +33,11 @@ type docker struct {
 	gone    map[Process]string // what containers that are removed have logged
 }
 
-// database is PostgreSQL among the processes: its container's name and its port.
-var database = Process{Service: "postgres", Replica: 1}
-
 // Inside of containers, where nobody else listens, each has its usual port.
 const (
 	programPort  = "8080" // of the image, see imageRecipe
 	databasePort = "5432"
 )
-
-// databaseLimit is how long a new PostgreSQL may take to be ready.
-const databaseLimit = time.Minute
 
 func newDocker(ctx context.Context, image string) (_ *docker, err error) {
 	e, err := opened()
@@ -69,23 +59,10 @@ func newDocker(ctx context.Context, image string) (_ *docker, err error) {
 		return nil, fmt.Errorf("make a network: %w", err)
 	}
 	d.network = n.Name
-	return d, d.startDatabase(ctx, image)
+	return d, d.createDatabase(ctx, image)
 }
 
 func (d *docker) Name() string { return "docker" }
-
-// databaseName is the database and its administrator.
-const databaseName = "orderflow"
-
-func (d *docker) DSN(role, password string) string {
-	u := url.URL{Scheme: "postgres", Path: "/" + databaseName, RawQuery: "sslmode=disable"}
-	if role == "" {
-		u.User, u.Host = url.UserPassword(databaseName, d.password), d.ports.addr(database)
-	} else {
-		u.User, u.Host = url.UserPassword(role, password), database.String()+":"+databasePort
-	}
-	return u.String()
-}
 
 func (d *docker) Peer(p Process) string { return "http://" + p.String() + ":" + programPort }
 
@@ -112,43 +89,10 @@ func (d *docker) TestHost(ctx context.Context) (listen, name string, err error) 
 	return "127.0.0.1", "host.docker.internal", nil
 }
 
-// startDatabase starts PostgreSQL and returns when it takes connections. It is
-// set as the private cluster of the local backend is.
-func (d *docker) startDatabase(ctx context.Context, image string) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, databaseLimit, fmt.Errorf("not ready after %s", databaseLimit))
-	defer cancel()
-	err := d.create(ctx, database, databasePort, testcontainers.ContainerRequest{
-		Image: image,
-		Env: map[string]string{
-			"POSTGRES_USER": databaseName, "POSTGRES_DB": databaseName, "POSTGRES_PASSWORD": d.password,
-			// The new cluster needn't survive a power failure; what is committed to it later does.
-			"POSTGRES_INITDB_ARGS": "--data-checksums --encoding=UTF8 --locale=C --no-sync",
-		},
-		Cmd: []string{
-			"postgres", "-c", "max_connections=200", "-c", "shared_buffers=64MB", "-c", "max_wal_size=1GB",
-			"-c", "autovacuum_naptime=5s", "-c", "jit=off", "-c", "timezone=UTC",
-		},
-	}, func(*container.HostConfig) {})
-	if err != nil {
-		return err
-	}
-	for {
-		// It also looks whether the settings are durable.
-		if _, err = postgres.Start(ctx, postgres.Config{URL: d.DSN("", "")}); err == nil {
-			return nil
-		}
-		if ended := d.ended(ctx, database); ended != nil {
-			return fmt.Errorf("%s: %w\n%s", image, ended, tail(d.Logs(database), 10))
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("%s: %w: %w\n%s", image, context.Cause(ctx), err, tail(d.Logs(database), 10))
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
-}
-
 func (d *docker) Start(ctx context.Context, p Process, env map[string]string) (string, error) {
+	if p == Database {
+		return d.startDatabase(ctx)
+	}
 	return d.Reach(p), d.create(ctx, p, programPort, testcontainers.ContainerRequest{
 		Image: d.engine.image, Entrypoint: []string{"/" + p.Service}, Env: env,
 	}, func(h *container.HostConfig) {
@@ -216,6 +160,9 @@ func (d *docker) ended(ctx context.Context, p Process) error {
 }
 
 func (d *docker) Stop(ctx context.Context, p Process) (int, error) {
+	if p == Database {
+		return d.haltDatabase(ctx, "SIGINT")
+	}
 	id, err := d.find(p)
 	if err != nil {
 		return 0, err
@@ -266,12 +213,16 @@ func (d *docker) retire(p Process, id string) error {
 }
 
 func (d *docker) Kill(p Process) error {
+	ctx, cancel := context.WithTimeout(context.Background(), callLimit)
+	defer cancel()
+	if p == Database {
+		_, err := d.haltDatabase(ctx, "SIGKILL")
+		return err
+	}
 	id, err := d.find(p)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), callLimit)
-	defer cancel()
 	if err = d.signal(ctx, id, "SIGKILL"); err == nil {
 		_, err = d.wait(ctx, id)
 	}
@@ -283,9 +234,19 @@ func (d *docker) Kill(p Process) error {
 
 // Docker's own pause would keep signals from the process, SIGKILL included.
 
-func (d *docker) Pause(p Process) error { return d.send(p, "SIGSTOP") }
+func (d *docker) Pause(p Process) error {
+	if p == Database {
+		return d.pauseDatabase(true)
+	}
+	return d.send(p, "SIGSTOP")
+}
 
-func (d *docker) Resume(p Process) error { return d.send(p, "SIGCONT") }
+func (d *docker) Resume(p Process) error {
+	if p == Database {
+		return d.pauseDatabase(false)
+	}
+	return d.send(p, "SIGCONT")
+}
 
 func (d *docker) send(p Process, sig string) error {
 	id, err := d.find(p)

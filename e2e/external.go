@@ -69,6 +69,8 @@ func openExternal(ctx context.Context, dsn string) (_ *external, err error) {
 
 func (e *external) DSN(role, password string) string { return e.server.DSN(role, password, e.name) }
 
+func (e *external) own() *postgres.Server { return e.server }
+
 // drop drops all databases of stacks: whoever has the lock is the only one.
 func (e *external) drop(ctx context.Context) error {
 	rows, err := e.conn.Query(ctx, `SELECT datname FROM pg_database WHERE starts_with(datname, $1)`, externalPrefix)

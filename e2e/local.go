@@ -33,17 +33,6 @@ type running struct {
 	exit int           // readable then
 }
 
-// localDatabase is the database of a stack of processes.
-type localDatabase interface {
-	DSN(role, password string) string
-	Stop(ctx context.Context) error
-}
-
-// privateDatabase is the one of a server that is started for it.
-type privateDatabase struct{ *postgres.Server }
-
-func (p privateDatabase) DSN(role, password string) string { return p.Server.DSN(role, password, "") }
-
 func newLocal(ctx context.Context) (*local, error) {
 	return newProcesses("local", func() (localDatabase, error) {
 		server, err := postgres.Start(ctx, postgres.Config{Temp: true})
@@ -81,6 +70,9 @@ func (l *local) TestHost(context.Context) (listen, name string, err error) {
 func (l *local) logPath(p Process) string { return filepath.Join(l.crew.dir, p.String()+".log") }
 
 func (l *local) Start(ctx context.Context, p Process, env map[string]string) (string, error) {
+	if p == Database {
+		return l.startDatabase(ctx)
+	}
 	path, err := program(p.Service)
 	if err != nil {
 		return "", err
@@ -131,6 +123,9 @@ func (l *local) forget(p Process) {
 }
 
 func (l *local) Stop(ctx context.Context, p Process) (int, error) {
+	if p == Database {
+		return 0, l.halt(ctx, "stop", postgres.Fast)
+	}
 	r, err := l.find(p)
 	if err != nil {
 		return 0, err
@@ -148,6 +143,9 @@ func (l *local) Stop(ctx context.Context, p Process) (int, error) {
 }
 
 func (l *local) Kill(p Process) error {
+	if p == Database {
+		return l.halt(context.Background(), "kill", postgres.Killed)
+	}
 	r, err := l.find(p)
 	if err != nil {
 		return err
@@ -160,9 +158,19 @@ func (l *local) Kill(p Process) error {
 	return nil
 }
 
-func (l *local) Pause(p Process) error { return l.send(p, syscall.SIGSTOP) }
+func (l *local) Pause(p Process) error {
+	if p == Database {
+		return l.toServer("pause", func(s *postgres.Server) error { return s.Freeze(context.Background()) })
+	}
+	return l.send(p, syscall.SIGSTOP)
+}
 
-func (l *local) Resume(p Process) error { return l.send(p, syscall.SIGCONT) }
+func (l *local) Resume(p Process) error {
+	if p == Database {
+		return l.toServer("resume", func(s *postgres.Server) error { return s.Thaw(context.Background()) })
+	}
+	return l.send(p, syscall.SIGCONT)
+}
 
 func (l *local) send(p Process, sig syscall.Signal) error {
 	r, err := l.find(p)
@@ -184,6 +192,9 @@ func (r *running) signal(sig syscall.Signal) error {
 }
 
 func (l *local) Logs(p Process) string {
+	if p == Database {
+		return l.databaseLog()
+	}
 	b, err := os.ReadFile(l.logPath(p))
 	if err != nil {
 		return err.Error()

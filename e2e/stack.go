@@ -260,7 +260,7 @@ func (s *Stack) close(t testing.TB) {
 		t.Errorf("stop the shop: %v", err)
 	}
 	if t.Failed() {
-		for _, p := range known {
+		for _, p := range append([]Process{Database}, known...) {
 			t.Logf("last lines of %s:\n%s", p, tail(s.Logs(p), 40))
 		}
 	}

@@ -109,6 +109,13 @@ func (s stmt) ExecContext(ctx context.Context, args []driver.NamedValue) (driver
 	return s.Stmt.(driver.StmtExecContext).ExecContext(ctx, args)
 }
 
+// The ends of a transaction are not told whose time they take, so that they have
+// limits of their own: a server that hangs holds nobody for longer.
+const (
+	commitLimit   = 5 * time.Second
+	rollbackLimit = 500 * time.Millisecond // then the connection is closed, which rolls back as well
+)
+
 // ending ends the transaction of a conn.
 type ending struct{ c *conn }
 
@@ -118,7 +125,9 @@ func (e ending) Commit() error {
 	if e.over() {
 		return nil
 	}
-	tag, err := e.c.Conn.Conn().Exec(context.Background(), "commit")
+	ctx, cancel := context.WithTimeout(context.Background(), commitLimit)
+	defer cancel()
+	tag, err := e.c.Conn.Conn().Exec(ctx, "commit")
 	if err == nil && tag.String() == "ROLLBACK" {
 		err = pgx.ErrTxCommitRollback
 	}
@@ -132,8 +141,10 @@ func (e ending) Rollback() error {
 		return nil
 	}
 	p := e.c.Conn.Conn()
-	if _, err := p.Exec(context.Background(), "rollback"); err != nil {
-		if cerr := p.Close(context.Background()); cerr != nil {
+	ctx, cancel := context.WithTimeout(context.Background(), rollbackLimit)
+	defer cancel()
+	if _, err := p.Exec(ctx, "rollback"); err != nil {
+		if cerr := p.Close(ctx); cerr != nil {
 			err = fmt.Errorf("%w; close: %w", err, cerr)
 		}
 		return err

@@ -33,7 +33,9 @@ func (s *Service) createOrder(w http.ResponseWriter, r *http.Request) error {
 	if !a.Replayed {
 		s.log.InfoContext(ctx, "order placed", "service", service, "order_id", a.OrderID, "customer_id", caller, "correlation_id", messaging.Correlation(ctx))
 		if wait := httpapi.PreferWait(r); wait > 0 {
-			settled, err := s.await(ctx, caller, a, wait)
+			waiting, cancel := httpapi.Waiting(r, wait)
+			defer cancel()
+			settled, err := s.await(waiting, caller, a, wait)
 			if err != nil {
 				// The order is stored, whatever became of the waiting: its 202 stands.
 				s.log.WarnContext(ctx, "outcome of an order could not be waited for", "service", service, "order_id", a.OrderID, "err", err)

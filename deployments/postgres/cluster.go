@@ -136,25 +136,6 @@ func (c *cluster) admit(ctx context.Context) error {
 	return errors.Join(err, conn.Close(ctx))
 }
 
-func (c *cluster) restart(ctx context.Context, mode string) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.ended {
-		return errors.New("restart PostgreSQL: it was stopped")
-	}
-	sig := syscall.SIGINT
-	if mode == Immediate {
-		sig = syscall.SIGQUIT
-	}
-	if err := c.proc.Load().signal(ctx, sig); err != nil {
-		return err
-	}
-	if err := c.launch(ctx); err != nil {
-		return err
-	}
-	return c.admit(ctx)
-}
-
 func (c *cluster) stop(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -164,6 +145,7 @@ func (c *cluster) stop(ctx context.Context) error {
 	c.ended = true
 	var errs []error
 	if p := c.proc.Load(); p != nil {
+		errs = append(errs, c.melt())
 		errs = append(errs, p.signal(ctx, syscall.SIGINT))
 	}
 	if c.guard != nil {

@@ -238,35 +238,6 @@ func (c *container) dsn(role, password, database string) string {
 // pid is none: the server's process may be in a virtual machine.
 func (c *container) pid() int { return 0 }
 
-func (c *container) restart(ctx context.Context, mode string) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.ended {
-		return errors.New("restart PostgreSQL: it was stopped")
-	}
-	sig := syscall.SIGINT
-	if mode == Immediate {
-		sig = syscall.SIGQUIT
-	}
-	if err := c.signal(ctx, sig); err != nil {
-		return err
-	}
-	for {
-		err := c.launch(ctx)
-		if err == nil {
-			return c.admit(ctx)
-		}
-		if !errors.Is(err, errAgain) {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return err
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
-}
-
 // signal ends this run of the server with sig and waits for it. When ctx ends
 // first it is killed by SIGQUIT (immediate shutdown), 6 s later by SIGKILL.
 func (c *container) signal(ctx context.Context, sig syscall.Signal) error {
@@ -306,6 +277,9 @@ func (c *container) stop(ctx context.Context) error {
 	c.ended = true
 	var errs []error
 	if c.guard != nil {
+		if c.life.Load() != nil && !c.down() {
+			errs = append(errs, c.melt(ctx))
+		}
 		errs = append(errs, c.signal(ctx, syscall.SIGINT))
 		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()

@@ -28,8 +28,14 @@ func TestDatabaseURLIsUsedAsItIs(t *testing.T) {
 	if got := query(t, s.DSN("", "", "shop"), `SELECT session_user || '@' || current_database()`); got != "postgres@shop" {
 		t.Errorf("got %s, want postgres@shop", got)
 	}
-	if err := s.Restart(t.Context(), Fast); !errors.Is(err, ErrNotPrivate) {
-		t.Errorf("restart: got error %v, want ErrNotPrivate", err)
+	_, logErr := s.Log(t.Context())
+	for verb, err := range map[string]error{
+		"restart": s.Restart(t.Context(), Fast), "halt": s.Halt(t.Context(), Killed), "relaunch": s.Relaunch(t.Context()),
+		"freeze": s.Freeze(t.Context()), "thaw": s.Thaw(t.Context()), "kill a session": s.KillSession(t.Context(), 1), "log": logErr,
+	} {
+		if !errors.Is(err, ErrNotPrivate) {
+			t.Errorf("%s: got error %v, want ErrNotPrivate", verb, err)
+		}
 	}
 	check(t, s.Stop(t.Context()))
 	if got := query(t, private.URL(), `SELECT 'well'`); got != "well" {

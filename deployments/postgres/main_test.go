@@ -26,6 +26,7 @@ const helperEnv = "ORDERFLOW_POSTGRES_TEST_HELPER"
 type helperConfig struct {
 	Data, Cache string
 	Temp        bool
+	Frozen      bool   // freeze the server before it is told of
 	Container   bool   // there are no binaries, so that it takes Docker
 	Serves      int    // tell whether this process is a server, and end
 	Full        string // look at what happens when this directory is full, and end
@@ -100,6 +101,11 @@ func helper(conf string) error {
 		started.Watchdog, started.Run = o.guard.cmd.Process.Pid, o.run
 	case *container:
 		started.Watchdog, started.Run, started.Container = o.guard.cmd.Process.Pid, o.run, o.name
+	}
+	if hc.Frozen {
+		if err := s.Freeze(ctx); err != nil {
+			return errors.Join(err, s.Stop(ctx))
+		}
 	}
 	if err := json.NewEncoder(os.Stdout).Encode(started); err != nil {
 		return err

@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -12,15 +11,6 @@ import (
 // startLimit bounds a start and a restart, crash recovery of the server
 // included; fetchLimit is what may come before.
 const startLimit = 30 * time.Second
-
-// Modes of Restart.
-const (
-	Fast      = "fast"      // open transactions are rolled back, a checkpoint is written
-	Immediate = "immediate" // no checkpoint: the next start recovers as after a crash
-)
-
-// ErrNotPrivate comes from Restart for a server that this package didn't start.
-var ErrNotPrivate = errors.New("the server behind DATABASE_URL is not ours to restart")
 
 // Config says which PostgreSQL to use. Its zero value is a server of our own
 // whose data are kept in the user's cache, or in a volume of Docker.
@@ -129,20 +119,4 @@ func (s *Server) Stop(ctx context.Context) error {
 		return nil
 	}
 	return s.own.stop(ctx)
-}
-
-// Restart stops a server of ours in the given mode, Fast or Immediate, and
-// starts it again with the same data, port and socket; it returns when
-// connections are taken again. A server that died by itself is just started.
-// It returns ErrNotPrivate for a server that isn't ours.
-func (s *Server) Restart(ctx context.Context, mode string) error {
-	if s.own == nil {
-		return ErrNotPrivate
-	}
-	if mode != Fast && mode != Immediate {
-		return fmt.Errorf("restart PostgreSQL: no mode %q, only %q and %q", mode, Fast, Immediate)
-	}
-	ctx, cancel := context.WithTimeoutCause(ctx, startLimit, fmt.Errorf("PostgreSQL not back after %s", startLimit))
-	defer cancel()
-	return s.own.restart(ctx, mode)
 }

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"strconv"
+	"syscall"
 	"time"
 )
 
@@ -30,7 +31,12 @@ const pinnedImage = "postgres:17.5"
 type owned interface {
 	dsn(role, password, database string) string
 	pid() int
-	restart(ctx context.Context, mode string) error
+	halt(ctx context.Context, sig syscall.Signal) error
+	relaunch(ctx context.Context) error
+	freeze(ctx context.Context) error
+	thaw(ctx context.Context) error
+	killSession(ctx context.Context, pid int) error
+	logged(ctx context.Context) (string, error)
 	stop(ctx context.Context) error
 }
 

@@ -12,7 +12,7 @@ import (
 // thread and unknown elsewhere, so the shell waits on a pipe whose only write
 // end we hold: however we end, the kernel closes it and the shell reads the end
 // of the file. It then shuts down whichever server or initdb the file "pid" in
-// the run directory names, and removes that directory. It sits in a session of
+// the run directory names, thawed if it is frozen, and removes that directory. It sits in a session of
 // its own, out of reach of Ctrl-C and of a kill of our process group, and runs
 // as the server's account, so that it can signal nothing else.
 type watchdog struct {
@@ -35,6 +35,7 @@ end() {
 		n=$((n + 1))
 	done
 }
+kill -s CONT $pid $(cat "$run/frozen" 2>/dev/null) 2>/dev/null
 if [ -n "$pid" ]; then
 	end INT 100
 	end QUIT 40

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -14,22 +15,28 @@ import (
 func TestNothingOutlivesAKilledProgram(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
-		temp bool
-		kill func(pid, watchdog int) error
+		temp   bool
+		frozen bool
+		kill   func(pid, watchdog int) error
 	}{
-		"temporary, killed":                 {true, func(pid, _ int) error { return syscall.Kill(pid, syscall.SIGKILL) }},
-		"kept, killed":                      {false, func(pid, _ int) error { return syscall.Kill(pid, syscall.SIGKILL) }},
-		"kept, whole group killed":          {false, func(pid, _ int) error { return syscall.Kill(-pid, syscall.SIGKILL) }},
-		"temporary, whole group terminated": {true, func(pid, _ int) error { return syscall.Kill(-pid, syscall.SIGTERM) }},
-		"temporary, watchdog told to end first": {true, func(pid, watchdog int) error {
+		"temporary, killed":                            {true, false, func(pid, _ int) error { return syscall.Kill(pid, syscall.SIGKILL) }},
+		"kept, killed":                                 {false, false, func(pid, _ int) error { return syscall.Kill(pid, syscall.SIGKILL) }},
+		"kept, whole group killed":                     {false, false, func(pid, _ int) error { return syscall.Kill(-pid, syscall.SIGKILL) }},
+		"temporary, whole group terminated":            {true, false, func(pid, _ int) error { return syscall.Kill(-pid, syscall.SIGTERM) }},
+		"temporary, killed while its server is frozen": {true, true, func(pid, _ int) error { return syscall.Kill(pid, syscall.SIGKILL) }},
+		"temporary, watchdog told to end first": {true, false, func(pid, watchdog int) error {
 			return errors.Join(syscall.Kill(watchdog, syscall.SIGTERM), syscall.Kill(pid, syscall.SIGKILL))
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			data := filepath.Join(openDir(t), "kept")
-			cmd, _, h := startHelper(t, helperConfig{Data: data, Temp: tt.temp, Cache: testCache}, os.Geteuid())
-			execute(t, h.URL, `CREATE TABLE note AS SELECT 'kept' AS text`)
+			cmd, _, h := startHelper(t, helperConfig{Data: data, Temp: tt.temp, Frozen: tt.frozen, Cache: testCache}, os.Geteuid())
+			servers, err := children(h.PID)
+			check(t, err)
+			if !tt.frozen {
+				execute(t, h.URL, `CREATE TABLE note AS SELECT 'kept' AS text`)
+			}
 			check(t, tt.kill(cmd.Process.Pid, h.Watchdog))
 			if err := cmd.Wait(); err == nil {
 				t.Fatal("the helper ended well, want it killed")
@@ -42,7 +49,7 @@ func TestNothingOutlivesAKilledProgram(t *testing.T) {
 				}
 			}
 			eventually(t, "server, watchdog and directory are gone", func() bool {
-				return gone(h.PID) && gone(h.Watchdog) && !exists(h.Run)
+				return !slices.ContainsFunc(append(servers, h.PID), func(pid int) bool { return !gone(pid) }) && gone(h.Watchdog) && !exists(h.Run)
 			})
 		})
 	}

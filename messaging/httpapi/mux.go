@@ -17,22 +17,26 @@ import (
 	"example.com/orderflow/messaging"
 )
 
-// requestLimit ends the context of a request: well after the longest Prefer:
-// wait, well before the server's write time-out, so that a database that hangs
-// is answered with a problem too.
-const requestLimit = 60 * time.Second
+// requestLimit ends the context of a request, so that nobody waits more than 5 s
+// for the problem that a database is which hangs or is used up: what is left of
+// them is for giving up a transaction, and for the way. See Waiting and Mux.Limit.
+const requestLimit = 4 * time.Second
 
 // Mux routes requests by method and path. What isn't there is answered with a
 // problem, like every error that a handler returns.
 type Mux struct {
-	mux *http.ServeMux
-	log *slog.Logger
+	mux   *http.ServeMux
+	log   *slog.Logger
+	limit time.Duration
 }
 
 // NewMux returns a Mux without routes.
 func NewMux(log *slog.Logger) *Mux {
-	return &Mux{mux: http.NewServeMux(), log: log}
+	return &Mux{mux: http.NewServeMux(), log: log, limit: requestLimit}
 }
+
+// Limit has the context of each request last for d instead of 4 s.
+func (m *Mux) Limit(d time.Duration) { m.limit = d }
 
 // Handle registers h for a pattern of http.ServeMux, method included
 // ("POST /v1/orders/{id}/cancel"). An error that h returns is the answer: a
@@ -57,9 +61,9 @@ func (m *Mux) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		m.log.Error("no request id could be made", "err", err)
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), requestLimit)
+	whole := messaging.WithCorrelation(context.WithValue(r.Context(), requestIDKey{}, id), id)
+	ctx, cancel := context.WithTimeout(context.WithValue(whole, wholeKey{}, whole), m.limit)
 	defer cancel()
-	ctx = messaging.WithCorrelation(context.WithValue(ctx, requestIDKey{}, id), id)
 	r = r.WithContext(ctx)
 
 	w := &response{ResponseWriter: rw}
@@ -193,6 +197,20 @@ func writeBody(w http.ResponseWriter, status int, mediaType string, body []byte)
 		return fmt.Errorf("send an answer: %w", err)
 	}
 	return nil
+}
+
+// wholeKey has the context of a request without its limit.
+type wholeKey struct{}
+
+// Waiting is the context of a request that waits for d because its client prefers
+// to: it lasts as much longer than the request's own. It ends when the client is
+// gone, too.
+func Waiting(r *http.Request, d time.Duration) (context.Context, context.CancelFunc) {
+	whole, ok := r.Context().Value(wholeKey{}).(context.Context)
+	if !ok {
+		whole = r.Context()
+	}
+	return context.WithTimeout(whole, d+requestLimit)
 }
 
 type requestIDKey struct{}

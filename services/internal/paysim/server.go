@@ -67,6 +67,7 @@ func New(cfg Config, db *sqlx.DB, log *slog.Logger) (*Server, error) {
 
 // Routes adds the provider's API to mux, all of it below /provider/v1.
 func (s *Server) Routes(mux *httpapi.Mux) {
+	mux.Limit(time.Minute) // it keeps clients waiting on purpose
 	for pattern, h := range map[string]func(http.ResponseWriter, *http.Request) error{
 		"POST /provider/v1/authorizations":              s.authorize,
 		"GET /provider/v1/authorizations":               s.lookUp,

@@ -1,0 +1,123 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+func TestOutagesOfACluster(t *testing.T) {
+	t.Parallel()
+	outages(t, start(t, Config{Temp: true}))
+}
+
+func TestOutagesOfAContainer(t *testing.T) {
+	t.Parallel()
+	if _, ok := theDocker(t); ok {
+		outages(t, startIn(t, Config{Temp: true}))
+	}
+}
+
+// outages takes the server down in every way, frozen or not, and brings it back:
+// at the same address, with all that was committed.
+func outages(t *testing.T, s *Server) {
+	wantDown := func(what string, err error) {
+		t.Helper()
+		if !errors.Is(err, ErrDown) {
+			t.Errorf("%s: got error %v, want ErrDown", what, err)
+		}
+	}
+	wantNotes := func(n, when string) {
+		t.Helper()
+		if got := query(t, s.URL(), `SELECT count(*)::text FROM note`); got != n {
+			t.Errorf("%s: got %s notes, want %s", when, got, n)
+		}
+	}
+	execute(t, s.URL(), `CREATE TABLE note (text text)`)
+	notes := 0
+	for _, mode := range []string{Fast, Immediate, Killed} {
+		for _, frozen := range []bool{false, true} {
+			notes++
+			execute(t, s.URL(), `INSERT INTO note VALUES ('kept')`)
+			if frozen {
+				check(t, s.Freeze(t.Context()))
+			}
+			check(t, s.Halt(t.Context(), mode))
+			if conn, err := pgx.Connect(t.Context(), s.URL()); err == nil {
+				t.Errorf("%s: it takes connections after its halt: %v", mode, conn.Close(t.Context()))
+			}
+			wantDown("halt", s.Halt(t.Context(), mode))
+			wantDown("freeze", s.Freeze(t.Context()))
+			wantDown("kill a session", s.KillSession(t.Context(), 1))
+			check(t, s.Relaunch(t.Context()))
+			wantNotes(strconv.Itoa(notes), mode)
+			wantError(t, s.Relaunch(t.Context()), "it runs already")
+		}
+	}
+	wantError(t, s.Halt(t.Context(), "smart"), `no mode "smart"`)
+
+	check(t, s.Freeze(t.Context()))
+	hanging, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if conn, err := pgx.Connect(hanging, s.URL()); err == nil {
+		t.Errorf("it answers while it is frozen: %v", conn.Close(t.Context()))
+	}
+	check(t, s.Thaw(t.Context()))
+	check(t, s.Thaw(t.Context()))
+	wantNotes(strconv.Itoa(notes), "thawed")
+
+	victim, err := pgx.Connect(t.Context(), s.URL())
+	check(t, err)
+	check(t, s.KillSession(t.Context(), int(victim.PgConn().PID())))
+	if _, err := victim.Exec(t.Context(), `SELECT`); err == nil {
+		t.Errorf("the session that was killed goes on: %v", victim.Close(t.Context()))
+	}
+	eventually(t, "it has recovered by itself", func() bool {
+		conn, err := pgx.Connect(t.Context(), s.URL())
+		return err == nil && conn.Close(t.Context()) == nil
+	})
+	wantNotes(strconv.Itoa(notes), "after a session was killed")
+	said, err := s.Log(t.Context())
+	check(t, err)
+	for _, want := range []string{"terminated by signal 9", "database system was not properly shut down"} {
+		if !strings.Contains(said, want) {
+			t.Errorf("the log doesn't say %q:\n%s", want, said)
+		}
+	}
+}
+
+// Sessions of a killed server that are at work live on: the next server waits for
+// their end.
+func TestRelaunchWaitsForOrphans(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{Temp: true})
+	execute(t, s.URL(), `CREATE TABLE note AS SELECT 'kept' AS text`)
+	conn, err := pgx.Connect(t.Context(), s.URL())
+	check(t, err)
+	orphan := int(conn.PgConn().PID())
+	busy := make(chan error, 1)
+	go func() {
+		_, err := conn.Exec(context.Background(), `SELECT sum(n) FROM generate_series(1, 3000000) n`)
+		busy <- err
+	}()
+	eventually(t, "the session is at work", func() bool {
+		return query(t, s.URL(), `SELECT count(*)::text FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%generate_series(1%' AND pid <> pg_backend_pid()`) == "1"
+	})
+	check(t, s.Halt(t.Context(), Killed))
+	if gone(orphan) {
+		t.Error("the session ended with its server: there is no orphan to wait for")
+	}
+	check(t, s.Relaunch(t.Context()))
+	if !gone(orphan) {
+		t.Error("two servers are at work on the data")
+	}
+	if got := query(t, s.URL(), `SELECT text FROM note`); got != "kept" {
+		t.Errorf("got note %q, want kept", got)
+	}
+	t.Logf("the orphan's statement: %v", <-busy)
+}

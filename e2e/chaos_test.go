@@ -46,8 +46,13 @@ func TestChaos(t *testing.T) {
 	}
 }
 
+// chaosKinds are all kinds of faults.
+func chaosKinds() []faultKind {
+	return slices.Concat(processFaults(), sqlFaults(), postgresFaults())
+}
+
 func runChaos(t *testing.T, seed uint64, duration time.Duration) {
-	kinds := slices.Concat(processFaults(), sqlFaults(), postgresFaults())
+	kinds := chaosKinds()
 	plan := drawPlan(seed, duration, kinds)
 	t.Logf("to be had again by: go test ./e2e -run '^TestChaos$' -chaos %s -seed %d; the plan:%s", duration, seed, tellPlan(plan))
 	customers, haste := 8, 600*time.Millisecond

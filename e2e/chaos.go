@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	aimLimit  = 10 * time.Second // for something to be in hand that can be hit
+	aimLimit  = 20 * time.Second // for something to be there that can be hit; others may have stopped the shop meanwhile
 	backLimit = 30 * time.Second // for a service that was started to be ready
 )
 
@@ -93,8 +93,22 @@ type wound struct {
 	at   time.Time // when it did
 	hits int       // what it hit by beginning
 	what string
-	// heal ends it and says what it has hit meanwhile; nil = it has ended.
-	heal func(context.Context) (hits int, what string, err error)
+	// count says what it has hit so far of what is counted meanwhile, if it is.
+	count func(context.Context) (hits int, what string, err error)
+	heal  func(context.Context) error // ends it; nil = it has ended
+}
+
+// await counts until something was hit, or ctx ends.
+func (w wound) await(ctx context.Context) (hits int, what string, err error) {
+	for {
+		hits, what, err = w.count(ctx)
+		if hits > 0 {
+			return hits, what, nil
+		}
+		if !pause(ctx, 50*time.Millisecond) {
+			return 0, what, errors.Join(errMissed, err)
+		}
+	}
 }
 
 // outcome is a fault as it went.
@@ -171,11 +185,12 @@ func (c *chaos) inflict(ctx context.Context, f fault, strike func(*chaos, contex
 	o.Hits, o.Hit, o.Err = w.hits, w.what, err
 	if w.heal != nil {
 		pause(ctx, time.Until(o.Struck.Add(f.Lasts)))
+		if w.count != nil && err == nil {
+			o.Hits, o.Hit, o.Err = w.await(aiming)
+		}
 		healing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*backLimit)
 		defer cancel()
-		hits, what, err := w.heal(healing)
-		o.Hits, o.Err = o.Hits+hits, errors.Join(o.Err, err)
-		o.Hit = strings.Trim(o.Hit+"; "+what, "; ")
+		o.Err = errors.Join(o.Err, w.heal(healing))
 	}
 	o.Healed = time.Now()
 	for _, name := range f.Whom {

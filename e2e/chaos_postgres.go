@@ -59,9 +59,9 @@ func (c *chaos) endDatabase(ctx context.Context, end func(context.Context) error
 	if err := end(ctx); err != nil {
 		return wound{}, err
 	}
-	return wound{at: at, hits: n, what: fmt.Sprintf("%d sessions were at work", n), heal: func(ctx context.Context) (int, string, error) {
+	return wound{at: at, hits: n, what: fmt.Sprintf("%d sessions were at work", n), heal: func(ctx context.Context) error {
 		_, err := c.Start(ctx, Database, nil)
-		return 0, "", err
+		return err
 	}}, nil
 }
 
@@ -88,8 +88,8 @@ func (c *chaos) strikeHang(ctx context.Context, _ fault) (wound, error) {
 	if err != nil {
 		return wound{}, err
 	}
-	w := wound{at: time.Now(), hits: n, what: fmt.Sprintf("%d sessions were at work", n), heal: func(context.Context) (int, string, error) {
-		return 0, "", c.Resume(Database)
+	w := wound{at: time.Now(), hits: n, what: fmt.Sprintf("%d sessions were at work", n), heal: func(context.Context) error {
+		return c.Resume(Database)
 	}}
 	return w, c.Pause(Database)
 }

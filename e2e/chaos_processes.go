@@ -64,10 +64,11 @@ func processFaults() []faultKind {
 	}
 }
 
-// misconduct is a provider's bad conduct in some requests of one operation.
+// misconduct is a provider's bad conduct in some requests.
 func misconduct(name string, misdeeds ...string) faultKind {
 	return faultKind{name: name, least: 2 * time.Second, most: 6 * time.Second, strike: (*chaos).strikeConduct,
 		draw: func(r *rand.Rand) ([]string, string) {
-			return []string{"paysim"}, fmt.Sprintf("%s %s %d", oneOf(r, "authorize", "authorize", "capture", "capture", "void"), oneOf(r, misdeeds...), 1+r.IntN(8))
+			operations := oneOf(r, "authorize", "capture", "authorize,void", "capture,void,refund")
+			return []string{"paysim"}, fmt.Sprintf("%s %s %d", operations, oneOf(r, misdeeds...), 1+r.IntN(8))
 		}}
 }

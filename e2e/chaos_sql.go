@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"time"
+
+	"github.com/jmoiron/sqlx"
 )
 
 // sqlFaults are what others do to the shop's database by SQL.
@@ -78,18 +80,23 @@ func (c *chaos) strikeForeign(ctx context.Context, _ fault) (wound, error) {
 		return wound{}, err
 	}
 	w := wound{at: time.Now()}
-	w.heal = func(ctx context.Context) (n int, what string, err error) {
-		n, err = c.number(ctx, `SELECT count(*) FROM orders.history WHERE at > $1`, w.at)
-		what = fmt.Sprintf("%d steps of orders meanwhile", n)
-		if tx.Commit() != nil {
-			what += ", cut by another fault"
-		}
-		return n, what, err
+	w.count = func(ctx context.Context) (int, string, error) {
+		n, err := c.number(ctx, `SELECT count(*) FROM orders.history WHERE at > $1`, w.at)
+		return n, fmt.Sprintf("%d steps of orders meanwhile", n), err
 	}
+	w.heal = func(context.Context) error { return ended(tx) }
 	if _, err := tx.ExecContext(ctx, `INSERT INTO things VALUES (1)`); err != nil {
 		return wound{}, errors.Join(err, tx.Rollback())
 	}
 	return w, nil
+}
+
+// ended rolls back what another fault may have cut already.
+func ended(tx *sqlx.Tx) error {
+	if err := tx.Rollback(); err != nil {
+		return fmt.Errorf("cut by another fault: %w", err)
+	}
+	return nil
 }
 
 // strikeTable locks a table against everybody, as ALTER TABLE does.
@@ -101,17 +108,11 @@ func (c *chaos) strikeTable(ctx context.Context, f fault) (wound, error) {
 	if _, err := tx.ExecContext(ctx, `LOCK TABLE `+f.How+` IN ACCESS EXCLUSIVE MODE`); err != nil {
 		return wound{}, errors.Join(err, tx.Rollback())
 	}
-	return wound{at: time.Now(), heal: func(ctx context.Context) (n int, what string, err error) {
+	count := func(ctx context.Context) (n int, what string, err error) {
 		err = tx.GetContext(ctx, &n, `SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = $1::regclass`, f.How)
-		what = fmt.Sprintf("%d waited at its end", n)
-		if err != nil {
-			what, err = "cut by another fault", nil
-		}
-		if tx.Rollback() != nil {
-			what += ", cut by another fault"
-		}
-		return n, what, err
-	}}, nil
+		return n, fmt.Sprintf("%d waited at its end", n), err
+	}
+	return wound{at: time.Now(), count: count, heal: func(context.Context) error { return ended(tx) }}, nil
 }
 
 // strikeDouble puts messages into a queue once more, while they are handled there

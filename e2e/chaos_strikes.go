@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -20,12 +21,12 @@ func (c *chaos) strikeKill(ctx context.Context, f fault) (wound, error) {
 		err = errors.Join(err, c.Kill(first(name)))
 		c.setUp(first(name), false)
 	}
-	return wound{at: time.Now(), hits: hits, what: what, heal: func(ctx context.Context) (int, string, error) {
+	return wound{at: time.Now(), hits: hits, what: what, heal: func(ctx context.Context) error {
 		var err error
 		for _, name := range f.Whom {
 			err = errors.Join(err, c.launch(ctx, name))
 		}
-		return 0, "", err
+		return err
 	}}, err
 }
 
@@ -40,7 +41,7 @@ func (c *chaos) strikeTerminate(ctx context.Context, f fault) (wound, error) {
 		return w, err
 	}
 	c.end(f.Whom[0])
-	w.heal = func(ctx context.Context) (int, string, error) { return 0, "", c.launch(ctx, f.Whom[0]) }
+	w.heal = func(ctx context.Context) error { return c.launch(ctx, f.Whom[0]) }
 	return w, nil
 }
 
@@ -50,9 +51,7 @@ func (c *chaos) strikePause(ctx context.Context, f fault) (wound, error) {
 	if err != nil {
 		return wound{}, err
 	}
-	return wound{at: time.Now(), hits: hits, what: what, heal: func(context.Context) (int, string, error) {
-		return 0, "", c.thaw(f.Whom)
-	}}, nil
+	return wound{at: time.Now(), hits: hits, what: what, heal: func(context.Context) error { return c.thaw(f.Whom) }}, nil
 }
 
 // handlerDelay is how slow a slow handler is: more than it may be among others, less
@@ -63,12 +62,11 @@ const handlerDelay = 1200 * time.Millisecond
 func (c *chaos) strikeSlowHandler(ctx context.Context, f fault) (wound, error) {
 	service := f.Whom[0]
 	c.end(service)
-	w := wound{at: time.Now()}
-	w.heal = func(ctx context.Context) (int, string, error) {
+	w := wound{at: time.Now(), heal: func(ctx context.Context) error {
 		c.end(service)
-		if err := c.launch(ctx, service); err != nil {
-			return 0, "", err
-		}
+		return c.launch(ctx, service)
+	}}
+	w.count = func(ctx context.Context) (int, string, error) {
 		n, err := c.number(ctx, `
 			SELECT count(*) FROM messaging.inbox_`+service+` WHERE kind = $1 AND handled_at > $2 AND ran > make_interval(secs => $3)`,
 			f.How, w.at, handlerDelay.Seconds())
@@ -81,9 +79,9 @@ func (c *chaos) strikeSlowHandler(ctx context.Context, f fault) (wound, error) {
 func cutLink(ctx context.Context, l *Link) (wound, error) {
 	for ctx.Err() == nil {
 		if n := l.CutUnderWay(); n > 0 {
-			return wound{at: time.Now(), hits: n, what: fmt.Sprintf("%d requests were under way", n), heal: func(context.Context) (int, string, error) {
+			return wound{at: time.Now(), hits: n, what: fmt.Sprintf("%d requests were under way", n), heal: func(context.Context) error {
 				l.Heal()
-				return 0, "", nil
+				return nil
 			}}, nil
 		}
 		pause(ctx, time.Millisecond)
@@ -99,10 +97,13 @@ func slowLink(l *Link, delay string) (wound, error) {
 	}
 	before := l.Slowed()
 	l.Slow(d)
-	return wound{at: time.Now(), heal: func(context.Context) (int, string, error) {
-		l.Heal()
+	count := func(context.Context) (int, string, error) {
 		n := l.Slowed() - before
 		return n, fmt.Sprintf("%d packets held up", n), nil
+	}
+	return wound{at: time.Now(), count: count, heal: func(context.Context) error {
+		l.Heal()
+		return nil
 	}}, nil
 }
 
@@ -113,26 +114,35 @@ type conductRule struct {
 	Count     int    `json:"count"`
 }
 
-// strikeConduct makes the provider misbehave in f.How: an operation, a misdeed and
-// in how many requests.
+// strikeConduct makes the provider misbehave in f.How: operations, a misdeed and in
+// how many requests of each.
 func (c *chaos) strikeConduct(ctx context.Context, f fault) (wound, error) {
-	var rule conductRule
-	if _, err := fmt.Sscan(f.How, &rule.Operation, &rule.Misdeed, &rule.Count); err != nil {
+	var operations, misdeed string
+	var each int
+	if _, err := fmt.Sscan(f.How, &operations, &misdeed, &each); err != nil {
 		return wound{}, err
 	}
-	w := wound{at: time.Now(), heal: func(ctx context.Context) (int, string, error) {
-		rules, err := c.conduct(ctx, http.MethodGet, nil)
+	var rules []conductRule
+	for operation := range strings.SplitSeq(operations, ",") {
+		rules = append(rules, conductRule{operation, misdeed, each})
+	}
+	w := wound{at: time.Now()}
+	w.count = func(ctx context.Context) (int, string, error) {
+		left, err := c.conduct(ctx, http.MethodGet, nil)
 		if err != nil {
 			return 0, "", err
 		}
-		n := rule.Count
-		for _, left := range rules {
-			n -= left.Count
+		n := len(rules) * each
+		for _, l := range left {
+			n -= l.Count
 		}
-		_, err = c.conduct(ctx, http.MethodPut, []conductRule{})
-		return n, fmt.Sprintf("%d requests went wrong", n), err
-	}}
-	_, err := c.conduct(ctx, http.MethodPut, []conductRule{rule})
+		return n, fmt.Sprintf("%d requests went wrong", n), nil
+	}
+	w.heal = func(ctx context.Context) error {
+		_, err := c.conduct(ctx, http.MethodPut, []conductRule{})
+		return err
+	}
+	_, err := c.conduct(ctx, http.MethodPut, rules)
 	return w, err
 }
 

@@ -66,7 +66,7 @@ func runChaos(t *testing.T, seed uint64, duration time.Duration) {
 	faults := c.run(t.Context(), plan, kinds)
 	healed := time.Now()
 	// The customers stay until the last fault is seen to be over.
-	eventually(t, 10*moveAgain, func() error {
+	eventually(t, 10*firstAnswer, func() error {
 		if c.crowd.lastPlaced().After(healed.Add(2 * time.Second)) {
 			return nil
 		}
@@ -160,7 +160,7 @@ func checkChaos(t *testing.T, r *chaosReport, duration time.Duration) {
 		if f.Error != "" {
 			t.Logf("%s: %s", what, f.Error)
 		}
-		if limit := 10 * moveAgain; f.Hits > 0 && (f.AnswerMS < 0 || f.AnswerMS > limit.Milliseconds()) {
+		if limit := 10 * firstAnswer; f.Hits > 0 && (f.AnswerMS < 0 || f.AnswerMS > limit.Milliseconds()) {
 			t.Errorf("%s: the first order after it was taken after %d ms, want %s at most", what, f.AnswerMS, limit)
 		}
 	}

@@ -56,7 +56,7 @@ func processFaults() []faultKind {
 		misconduct("provider fails", "error_before", "error_after", "error_stored", "error_stored_after", "reset", "down"),
 		misconduct("provider hangs", "timeout_before", "timeout_after", "slow"),
 		misconduct("provider busy", "too_many"),
-		misconduct("provider late or forgetful", "late", "forgotten"),
+		misconduct("provider forgetful", "late", "forgotten"),
 		{name: "webhooks", least: time.Second, most: 5 * time.Second, strike: (*chaos).strikeConduct,
 			draw: func(r *rand.Rand) ([]string, string) {
 				return []string{"paysim"}, fmt.Sprintf("webhook %s %d", oneOf(r, "doubled", "delayed", "shuffled", "lost"), 5+r.IntN(30))

@@ -37,6 +37,7 @@ type chaosReport struct {
 	Found        []string       `json:"found"`         // by shopctl verify
 	Wrong        []string       `json:"wrong"`         // what should not have been
 	LoggedErrors map[string]int `json:"logged_errors"` // messages of level ERROR in the services' logs
+	Stalls       []stall        `json:"stalls"`
 }
 
 // faultReport is a fault as it went.

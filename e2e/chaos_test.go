@@ -63,6 +63,7 @@ func runChaos(t *testing.T, seed uint64, duration time.Duration) {
 	c.crowd = openCrowd(t, c.URL, customers, seed, haste)
 	t.Cleanup(c.crowd.close)
 	started := time.Now()
+	stalls := c.watch(t.Context(), started)
 	faults := c.run(t.Context(), plan, kinds)
 	healed := time.Now()
 	// The customers stay until the last fault is seen to be over.
@@ -73,7 +74,10 @@ func runChaos(t *testing.T, seed uint64, duration time.Duration) {
 		return fmt.Errorf("no order was taken since 2 s after the last fault had healed")
 	})
 	c.crowd.close()
-	r := &chaosReport{Seed: seed, Backend: c.Name(), Seconds: time.Since(started).Seconds(), Customers: customers, Orders: map[string]int{}}
+	r := &chaosReport{
+		Seed: seed, Backend: c.Name(), Seconds: time.Since(started).Seconds(), Customers: customers,
+		Orders: map[string]int{}, Stalls: stalls(),
+	}
 	var promised []string
 	for _, p := range c.crowd.placed {
 		promised = append(promised, p.ID)
@@ -138,7 +142,12 @@ func (c *chaos) finish(t *testing.T, r *chaosReport, v verification, started tim
 	if err := r.write(path); err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("%s\n    report and plot: %s.json, .svg", r, path)
+	for _, name := range append([]string{Database.Service}, services...) {
+		if err := os.WriteFile(fmt.Sprintf("%s-%s.log", path, name), []byte(c.Logs(first(name))), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("%s\n    report, plot and logs: %s.json, .svg, -*.log", r, path)
 }
 
 // checkChaos checks what must hold of a chaos, beyond CheckShop.

@@ -18,6 +18,9 @@ import (
 // another.
 const officialPostgres = "postgres:15.18"
 
+// builtPostgres is what deployments/postgres/image/build makes.
+const builtPostgres = "orderflow-postgres:15"
+
 const (
 	askLimit  = 2 * time.Second  // for Docker to answer: one that hangs is as good as none
 	pullLimit = 10 * time.Minute // for PostgreSQL's image
@@ -117,7 +120,7 @@ func (w wishes) findDocker(ctx context.Context, pull bool, progress io.Writer) (
 	case !errdefs.IsNotFound(err):
 		return fmt.Errorf("ask Docker for the image %s: %w", w.image, whyEnded(asking, err))
 	case !pull:
-		return fmt.Errorf("%w: %s; E2E_PULL=1 pulls it, deployments/postgres/image/build builds one, E2E_POSTGRES_IMAGE names another", errNoImage, w.image)
+		return fmt.Errorf("%w: %s; set E2E_PULL=1 to pull it, or run deployments/postgres/image/build and set E2E_POSTGRES_IMAGE=%s", errNoImage, w.image, builtPostgres)
 	}
 	return pullImage(ctx, c, w.image, progress)
 }

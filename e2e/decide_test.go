@@ -101,7 +101,7 @@ func TestBackendIsDecidedInTime(t *testing.T) {
 		"nothing but a Docker without images":  {bare(), wishes{backend: "auto", installed: nowhere}, "", "the registry is away"},
 		"docker named, daemon absent":          {absentDocker, named, "", "Cannot connect to the Docker daemon"},
 		"docker named, daemon hanging":         {silentDocker, named, "", "no answer within 2s"},
-		"docker named, image missing":          {bare(), named, "", "E2E_PULL=1 pulls it"},
+		"docker named, image missing":          {bare(), named, "", "set E2E_PULL=1 to pull it, or run deployments/postgres/image/build"},
 		"docker named, image can't be pulled":  {bare(), wishes{backend: "docker", pull: true}, "", "the registry is away"},
 		"docker named":                         {bare("postgres:x"), named, "docker", "E2E_BACKEND=docker"},
 		"local named, image there":             {bare("postgres:x"), wishes{backend: "local"}, "local", "E2E_BACKEND=local"},

@@ -56,31 +56,33 @@ type strike struct {
 	answer    time.Duration // from then to the first order taken
 }
 
-// strike kills the service at a moment when it has work in its hands, starts it
-// again and waits until the shop takes an order. It fails when the service has
-// nothing in its hands for a long time: a kill that hits nothing proves nothing.
-func (s *Stack) strike(t *testing.T, service string, shop *shopping) strike {
+// strike kills the service, all its replicas at once, at a moment when it has work
+// in its hands, starts it again and waits until the shop takes an order. It fails
+// when the service has nothing in its hands for a long time: a kill that hits
+// nothing proves nothing.
+func (s *Stack) strike(t *testing.T, service string, shop *shopping, extra ...string) strike {
 	t.Helper()
 	k := strike{service: service}
+	replicas := s.replicasUp(service)
 	for end := time.Now().Add(20 * time.Second); ; {
-		if err := s.Pause(first(service)); err != nil {
-			t.Fatal(err)
-		}
+		s.each(t, replicas, s.Pause)
 		s.awaitStill(t, service)
 		if k.hit, k.messages = s.inHand(t, service, shop); k.hit != "" {
 			break
 		}
-		if err := s.Resume(first(service)); err != nil {
-			t.Fatal(err)
-		}
+		s.each(t, replicas, s.Resume)
 		if time.Now().After(end) {
 			t.Fatalf("%s has had no work in its hands whenever it was looked at: no kill would hit", service)
 		}
 		time.Sleep(rand.N(10 * time.Millisecond))
 	}
-	s.KillNow(t, service)
+	for _, p := range replicas {
+		s.KillNow(t, p.String())
+	}
 	time.Sleep(outage)
-	s.Launch(t, service)
+	for _, p := range replicas {
+		s.Launch(t, p.String(), extra...)
+	}
 	k.restarted = time.Now()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*firstAnswer)
 	defer cancel()
@@ -89,6 +91,15 @@ func (s *Stack) strike(t *testing.T, service string, shop *shopping) strike {
 	}
 	k.answer = since(k.restarted)
 	return k
+}
+
+func (s *Stack) each(t *testing.T, list []Process, do func(Process) error) {
+	t.Helper()
+	for _, p := range list {
+		if err := do(p); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // awaitStill is still, for up to 20 s.

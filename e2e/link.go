@@ -36,13 +36,8 @@ type Link struct {
 }
 
 // newLink begins to serve at listen, a host's address without a port, which the
-// programs call name.
-func newLink(listen, name, network, target string) (*Link, error) {
-	return newLinkBy(listen, name, func() (net.Conn, error) { return net.DialTimeout(network, target, dialLimit) })
-}
-
-// newLinkBy is a link to whatever dial connects to.
-func newLinkBy(listen, name string, dial func() (net.Conn, error)) (*Link, error) {
+// programs call name. Each connection is carried on to what dial connects to.
+func newLink(listen, name string, dial func() (net.Conn, error)) (*Link, error) {
 	ln, err := net.Listen("tcp", net.JoinHostPort(listen, "0"))
 	if err != nil {
 		return nil, fmt.Errorf("make a link: %w", err)
@@ -256,7 +251,7 @@ func (s *Stack) linkBy(t testing.TB, dial func() (net.Conn, error)) *Link {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := newLinkBy(listen, name, dial)
+	l, err := newLink(listen, name, dial)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -83,13 +83,18 @@ func TestProviderTimeouts(t *testing.T) {
 
 // arrive waits until the order is delivered.
 func (c *Customer) arrive(t *testing.T, id string, limit time.Duration) error {
-	for end := time.Now().Add(limit); ; time.Sleep(20 * time.Millisecond) {
+	return c.reach(t, id, limit, "delivered")
+}
+
+// reach waits until the order is in status.
+func (c *Customer) reach(t *testing.T, id string, limit time.Duration, status string) error {
+	for end := time.Now().Add(limit); ; time.Sleep(100 * time.Millisecond) {
 		o, err := c.look(t, id)
-		if err == nil && o.Status == "delivered" {
+		if err == nil && o.Status == status {
 			return nil
 		}
 		if time.Now().After(end) {
-			return errors.Join(fmt.Errorf("after %s order %s is %q (%s), want delivered", limit, id, o.Status, o.ReasonCode), err)
+			return errors.Join(fmt.Errorf("after %s order %s is %q (%s), want %s", limit, id, o.Status, o.ReasonCode, status), err)
 		}
 	}
 }

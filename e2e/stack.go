@@ -59,6 +59,21 @@ func NewStack(t testing.TB) *Stack {
 func NewStackFor(t testing.TB, replicas int) *Stack {
 	t.Helper()
 	started := time.Now()
+	s := newStack(t, replicas)
+	if err := s.migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range services {
+		s.Launch(t, name)
+	}
+	s.WaitReady(t, services...)
+	t.Logf("shop on backend %s up after %s", s.Name(), since(started))
+	return s
+}
+
+// newStack is a shop with an empty database, of which nothing runs yet.
+func newStack(t testing.TB, replicas int) *Stack {
+	t.Helper()
 	b, err := newBackend(t.Context())
 	if err != nil {
 		t.Fatalf("nothing to run the shop on: %v", err)
@@ -71,25 +86,27 @@ func NewStackFor(t testing.TB, replicas int) *Stack {
 	if s.Admin, err = openDB(b.DSN("", "")); err != nil {
 		t.Fatalf("open the database as administrator: %v", err)
 	}
-	env := map[string]string{"DATABASE_URL": b.DSN("", "")}
 	for _, name := range services {
 		s.passwords[name] = rand.Text()
-		env[strings.ToUpper(name)+"_DATABASE_PASSWORD"] = s.passwords[name]
-	}
-	if _, err := run(t.Context(), s.crew, "shopctl", env, "migrate"); err != nil {
-		t.Fatalf("migrate the database: %v", err)
 	}
 	s.URL, s.provider = s.Reach(first("console")), s.Peer(first("paysim"))
 	if replicas > 1 {
 		s.URL = s.balance(t, "console").local()
 		s.provider = "http://" + s.balance(t, "paysim").Host
 	}
-	for _, name := range services {
-		s.Launch(t, name)
-	}
-	s.WaitReady(t, services...)
-	t.Logf("shop on backend %s up after %s", b.Name(), since(started))
 	return s
+}
+
+// migrate brings the database up to date and sets the roles' passwords.
+func (s *Stack) migrate(ctx context.Context) error {
+	env := map[string]string{"DATABASE_URL": s.DSN("", "")}
+	for name, password := range s.passwords {
+		env[strings.ToUpper(name)+"_DATABASE_PASSWORD"] = password
+	}
+	if _, err := run(ctx, s.crew, "shopctl", env, "migrate"); err != nil {
+		return fmt.Errorf("migrate the database: %w", err)
+	}
+	return nil
 }
 
 // openDB returns a pool for the administrator behind dsn. It doesn't connect yet.
@@ -171,6 +188,17 @@ func (s *Stack) setUp(p Process, up bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.up[p] = up
+}
+
+// replicasUp lists the service's processes that are up.
+func (s *Stack) replicasUp(service string) (list []Process) {
+	_, up := s.launched()
+	for _, p := range up {
+		if p.Service == service {
+			list = append(list, p)
+		}
+	}
+	return list
 }
 
 // launched lists the processes that were ever launched and, of these, those that

@@ -51,7 +51,8 @@
 // # People
 //
 // Warehouse and carrier are simulated: each step (pack, dispatch, deliver, a
-// return's arrival) falls due after a delay, or waits for an operator's request.
+// return's arrival) falls due after a delay, or waits for an operator's request:
+// everybody's in a manual warehouse, one order's where an operator took it in hand.
 // Config.Short and Config.Loses make the simulated ones miss and lose things; an
 // operator says what was found or lost. Operators' requests demand the role, and
 // each that changed something is a row of the audit, which is only added to.

@@ -18,6 +18,17 @@ type pace struct {
 	giveBack time.Duration // a return was announced -> it is there
 }
 
+// manual is the pace of a warehouse and a carrier that are people.
+var manual = pace{pick: byOperator, dispatch: byOperator, deliver: byOperator, giveBack: byOperator}
+
+// of is the pace at which r goes on.
+func (p pace) of(r Reservation) pace {
+	if r.ByHand {
+		return manual
+	}
+	return p
+}
+
 // habits are what goes wrong in the simulated warehouse and with its carrier.
 type habits struct {
 	short map[string]int // pieces of a SKU that picking doesn't find, each time
@@ -30,7 +41,7 @@ func fulfil(r Reservation, m contracts.FulfilOrder, p pace) decision {
 	switch {
 	case r.Status == Held:
 		r.Status = Picking
-		return decision{Reservation: r, Due: p.pick, Say: []messaging.Body{r.started()}}
+		return decision{Reservation: r, Due: p.of(r).pick, Say: []messaging.Body{r.started()}}
 	case r.Status == Picking:
 		return ignored(r, "repeated: picking", r.started())
 	case r.Status == Packed, r.Status.hasLeft(), r.nothingFound():
@@ -58,7 +69,7 @@ func dispatch(r Reservation, p pace) decision {
 	switch {
 	case r.Status == Packed && !r.Asked:
 		r.Asked = true
-		return decision{Reservation: r, Due: p.dispatch}
+		return decision{Reservation: r, Due: p.of(r).dispatch}
 	case r.Status == Packed:
 		return ignored(r, "repeated: under way")
 	case r.Status.hasLeft():
@@ -122,7 +133,7 @@ func pack(r Reservation, found map[string]int) decision {
 // ship hands r to the carrier.
 func ship(r Reservation, p pace) decision {
 	r.Status, r.Asked, r.Tracking = Shipped, false, tracking(r.ID)
-	return decision{Reservation: r, Moves: r.moves(shipped), Due: p.deliver, Say: []messaging.Body{r.dispatched()}}
+	return decision{Reservation: r, Moves: r.moves(shipped), Due: p.of(r).deliver, Say: []messaging.Body{r.dispatched()}}
 }
 
 // deliver hands r to the customer.
@@ -149,6 +160,12 @@ func (r Reservation) awaits() []string {
 		return []string{"deliver", "lose"}
 	}
 	return nil
+}
+
+// inReach reports whether r has a step before it that an operator may do, or
+// goods that may come back.
+func (r Reservation) inReach() bool {
+	return r.Status.holdsStock() || r.Status == Shipped || r.Status == Delivered
 }
 
 func (r Reservation) started() messaging.Body {

@@ -14,6 +14,7 @@ func (s *Service) Routes(mux *httpapi.Mux) {
 	mux.Handle("GET /v1/shipments/{order_id}", s.showShipment)
 	mux.Handle("GET /v1/stock-moves", operator(s.listStockMoves))
 	mux.Handle("POST /v1/products/{sku}/restock", operator(s.restockProduct))
+	mux.Handle("POST /v1/shipments/{order_id}/take", operator(s.takeShipment))
 	for _, what := range []string{"pack", "dispatch", "deliver", "lose"} {
 		mux.Handle("POST /v1/shipments/{order_id}/"+what, operator(s.stepShipment(what)))
 	}

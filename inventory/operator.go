@@ -17,7 +17,7 @@ import (
 // act is what an operator did: a row of the audit.
 type act struct {
 	Who, Role string
-	Action    string // restock, pack, dispatch, deliver, lose or receive
+	Action    string // restock, take, pack, dispatch, deliver, lose or receive
 	SubjectID string // UUID of the reservation, return or restock
 	OrderID   string // UUID, or "" and
 	SKU       string
@@ -87,6 +87,39 @@ func (s *Service) restockProduct(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	return httpapi.WriteJSON(w, http.StatusOK, product)
+}
+
+// takeShipment takes the goods of one order in hand, however the warehouse is run:
+// POST /v1/shipments/{order_id}/take. From then on each of their steps, and the
+// arrival of each return, waits for a request, as with INVENTORY_WAREHOUSE=manual.
+// Taken again, it stays so. It answers illegal-state for what has no step left.
+func (s *Service) takeShipment(w http.ResponseWriter, r *http.Request) error {
+	id, err := httpapi.Path(r, "order_id", "uuid")
+	if err != nil {
+		return err
+	}
+	var taken Reservation
+	err = s.operate(r.Context(), func(ctx context.Context, tx *messaging.Tx) (act, error) {
+		found, ok, err := lockOrder(ctx, tx, id)
+		switch {
+		case err != nil:
+			return act{}, err
+		case !ok:
+			return act{}, httpapi.NotFound()
+		case !found.inReach():
+			return act{}, httpapi.NewProblem(http.StatusConflict, "illegal-state", "a shipment that is "+string(found.Status)+" has no step left to do")
+		}
+		taken = found
+		taken.ByHand = true
+		takeInHand(tx, taken.ID)
+		a := actOf(r, "take", taken.ID)
+		a.OrderID = taken.OrderID
+		return a, nil
+	})
+	if err != nil {
+		return err
+	}
+	return httpapi.WriteJSON(w, http.StatusOK, shown(taken, nil))
 }
 
 // packing is the body of POST /v1/shipments/{order_id}/pack: what was found. There

@@ -27,7 +27,7 @@ func TestOnlyOperatorsAct(t *testing.T) {
 	mux := httpapi.NewMux(messagingtest.Log(t))
 	f.service.Routes(mux)
 	for _, request := range []string{
-		"POST /v1/products/A-1/restock", "POST /v1/shipments/" + o.id + "/pack", "POST /v1/shipments/" + o.id + "/dispatch",
+		"POST /v1/products/A-1/restock", "POST /v1/shipments/" + o.id + "/take", "POST /v1/shipments/" + o.id + "/pack", "POST /v1/shipments/" + o.id + "/dispatch",
 		"POST /v1/shipments/" + o.id + "/deliver", "POST /v1/shipments/" + o.id + "/lose",
 		"POST /v1/shipments/" + o.id + "/returns/" + id + "/receive", "GET /v1/stock-moves",
 	} {

@@ -55,6 +55,7 @@ type Reservation struct {
 	Partial  bool     // less is held than was asked for
 	Asked    bool     // of a packed one: its dispatch was asked for
 	Amended  bool     // its lines have changed since it was made
+	ByHand   bool     // an operator has taken it in hand: none of its steps happens by itself
 	Lines    []Line   // each SKU once, sorted; none when nothing was ever held
 	Tracking string   // the carrier's number, from shipped on
 	Reason   string   // why it was rejected or released

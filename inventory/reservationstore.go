@@ -25,6 +25,7 @@ type reservationRow struct {
 	Asked    bool   `db:"asked"`
 	Partial  bool   `db:"partial"`
 	Amended  bool   `db:"amended"`
+	ByHand   bool   `db:"by_hand"`
 	Tracking string `db:"tracking"`
 	Reason   string `db:"reason"`
 	Short    []byte `db:"short"`
@@ -35,7 +36,7 @@ type reservationRow struct {
 // A row that is locked after waiting for another transaction is the newer version,
 // but its lines are those of before: withLines reads them again where that matters.
 const reservationColumns = `
-			r.id, r.order_id, r.status, r.status = 'packed' AND r.next_at IS NOT NULL AS asked, r.partial, r.amended, r.tracking, r.reason,
+			r.id, r.order_id, r.status, r.status = 'packed' AND r.next_at IS NOT NULL AS asked, r.partial, r.amended, r.by_hand, r.tracking, r.reason,
 			to_json(r.short_skus) AS short,
 			(SELECT coalesce(json_agg(json_build_object(
 				'sku', l.sku, 'quantity', l.quantity, 'written_off', l.written_off, 'returned', l.returned) ORDER BY l.sku COLLATE "C"), '[]')
@@ -44,7 +45,7 @@ const reservationColumns = `
 
 func (row reservationRow) reservation() (Reservation, error) {
 	r := Reservation{
-		ID: row.ID, OrderID: row.OrderID, Status: row.Status, Partial: row.Partial, Asked: row.Asked, Amended: row.Amended,
+		ID: row.ID, OrderID: row.OrderID, Status: row.Status, Partial: row.Partial, Asked: row.Asked, Amended: row.Amended, ByHand: row.ByHand,
 		Tracking: row.Tracking, Reason: row.Reason,
 	}
 	if err := errors.Join(json.Unmarshal(row.Lines, &r.Lines), json.Unmarshal(row.Short, &r.Short)); err != nil {
@@ -245,6 +246,17 @@ func updateReservation(tx *messaging.Tx, d decision) {
 		      ORDER BY id, n DESC) c
 		WHERE r.id = c.id`,
 		d.ID, string(d.Status), seconds(d.Due), d.Tracking, d.Reason, d.Amended)
+}
+
+// takeInHand queues that no step of a reservation, which tx has locked, happens by
+// itself any more. A hold still expires: nobody has asked for its goods yet.
+func takeInHand(tx *messaging.Tx, id string) {
+	tx.Queue(`
+		UPDATE inventory.reservations
+		SET by_hand = true,
+			next_at = CASE WHEN status = 'held' OR next_at IS NULL THEN next_at ELSE 'infinity' END
+		WHERE id = $1`,
+		id)
 }
 
 // amendLines queues how the lines of a reservation stand now, if any of them has

@@ -68,7 +68,7 @@ func announce(r Reservation, known []Return, m contracts.ExpectReturn, p pace) (
 			return announcement{}, fmt.Errorf("%d of %s were to come back, the customer has %d", l.Quantity, l.SKU, have[l.SKU])
 		}
 	}
-	return announcement{Return: t, Due: p.giveBack}, nil
+	return announcement{Return: t, Due: p.of(r).giveBack}, nil
 }
 
 // named is s in a sentence.

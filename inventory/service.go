@@ -95,7 +95,7 @@ func New(cfg Config, db *sqlx.DB, bus *messaging.Bus, log *slog.Logger) (*Servic
 	s.pace = pace{pick: cfg.PickDelay, dispatch: cfg.DispatchDelay, deliver: cfg.DeliveryDelay, giveBack: cfg.ReturnDelay}
 	s.habits = habits{short: cfg.Short, loses: cfg.Loses}
 	if cfg.Warehouse == "manual" {
-		s.pace = pace{pick: byOperator, dispatch: byOperator, deliver: byOperator, giveBack: byOperator}
+		s.pace = manual
 	}
 
 	bus.Preload(queue, s.preload)

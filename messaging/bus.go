@@ -30,6 +30,11 @@ type Config struct {
 	Middleware []message.HandlerMiddleware // around every handler, outermost first
 	// WithoutRelay leaves what is published in the outbox: for tests of one service.
 	WithoutRelay bool
+	// Crash is called at each of CrashPoints with its name, by the goroutine that is
+	// there and goes on when it returns: for tests that have the process die there, or
+	// look. It is a function and not a point and a way to die, since how a process ends
+	// is its program's business. nil, as it is in every shop, costs a look at it.
+	Crash func(point string)
 
 	limits limits
 }
@@ -189,6 +194,11 @@ func (b *Bus) Preload(queue string, f func(context.Context, *Tx, []Message) erro
 // comes back as it is. What f publishes is sent with the commit. An error from
 // the commit itself means that the outcome is unknown.
 func (b *Bus) InTx(ctx context.Context, f func(context.Context, *Tx) error) error {
+	return b.inTx(ctx, crashInTxBeforeCommit, crashInTxAfterCommit, f)
+}
+
+// inTx is InTx, with the names of the points around its commit.
+func (b *Bus) inTx(ctx context.Context, before, after string, f func(context.Context, *Tx) error) error {
 	cause := MessageFrom(ctx) // the intent of a leased handler, too, is caused by its message
 	if cause.ID == "" {
 		cause = Message{Class: Standard, CorrelationID: Correlation(ctx)}
@@ -205,6 +215,9 @@ func (b *Bus) InTx(ctx context.Context, f func(context.Context, *Tx) error) erro
 	}()
 	if err := f(ctx, tx); err != nil {
 		return tx.rollback(err)
+	}
+	if len(tx.queued)+len(tx.out) > 0 { // else it has only looked: schedules do so all the time
+		b.around(tx, before, after)
 	}
 	if _, err := tx.commit(ctx); err != nil {
 		return errors.Join(err, ctx.Err()) // the end of ctx closes the connection: say why
@@ -277,6 +290,7 @@ func (b *Bus) Run(ctx context.Context) error {
 		}
 	}
 	b.ready.Store(false)
+	b.at(crashDrainBegun)
 	cancel()
 	for _, s := range subs {
 		err = errors.Join(err, s.Close())
@@ -290,6 +304,7 @@ func (b *Bus) Run(ctx context.Context) error {
 		err = errors.Join(err, r)
 	default:
 	}
+	b.at(crashDrainHandled)
 	stop()
 	helpers.Wait()
 	b.log.Info("messaging stopped", "service", b.spec.Name)

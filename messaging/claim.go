@@ -35,7 +35,9 @@ func (c *claimed) knownHandled(run int) {
 // queueTable holds the SQL of one queue. Each is a statement of its own and
 // commit-relaxed (noWait): losing a claim, a nack or a renewal to a crash of the
 // server costs a repeat of work whose effects were lost with it. An
-// acknowledgement never is: it commits with the effects.
+// acknowledgement never is: it commits with the effects. Nor is what puts messages
+// back without counting an attempt: a connection that was lost may be the first sign
+// of such a crash, after which the messages would wait for their leases and count one.
 type queueTable struct {
 	db     *sqlx.DB
 	name   string
@@ -127,12 +129,12 @@ func newQueueTable(db *sqlx.DB, name, inbox string, l limits) *queueTable {
 		nackSQL: `
 			WITH n AS (
 				UPDATE ` + t + ` SET due = clock_timestamp() + $3::interval, token = NULL, attempts = attempts - $4, last_error = $5, dead_reason = $6
-				WHERE id = $1 AND token = $2 AND ` + noWait + `
+				WHERE id = $1 AND token = $2 AND CASE WHEN $4 > 0 THEN true ELSE ` + noWait + ` END
 				RETURNING lane, due, dead_reason)
 			UPDATE ` + t + ` q SET due = greatest(q.due, (SELECT due FROM n))
 			WHERE q.lane = (SELECT lane FROM n WHERE n.dead_reason IS NULL) AND q.id > $1 AND q.dead_reason IS NULL AND q.token IS NULL`,
 		renewSQL:    `UPDATE ` + t + ` SET due = clock_timestamp() + $3::interval WHERE id = $1 AND token = $2 AND ` + noWait + ` RETURNING true`,
-		giveBackSQL: `UPDATE ` + t + ` SET due = clock_timestamp() + $3::interval, token = NULL, attempts = attempts - 1 WHERE id = ANY($1) AND token = $2 AND ` + noWait + ``,
+		giveBackSQL: `UPDATE ` + t + ` SET due = clock_timestamp() + $3::interval, token = NULL, attempts = attempts - 1 WHERE id = ANY($1) AND token = $2`,
 	}
 }
 

@@ -159,6 +159,13 @@
 // anew. What remains: a second copy that first arrives, from a transport, when the
 // day of its message is gone is handled again.
 //
+// # Crash points
+//
+// Between any two steps a process may be killed, and nothing is lost by it or done
+// twice. So that tests can have it die just there, the steps have names (crash.go,
+// CrashPoints), and Config.Crash is called at each. Around a commit there is a moment
+// before it and one after it only then: else it goes along with what is committed.
+//
 // # Never
 //
 // It never runs a handler's half-done work to a commit, never deletes what was not

@@ -2,11 +2,13 @@ package messaging_test
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/jmoiron/sqlx"
 
 	"example.com/orderflow/messaging"
@@ -169,6 +171,59 @@ func TestC9ALostConnectionDoesNotCount(t *testing.T) {
 	}
 }
 
+// C9: what is put back after a lost connection stays so when the server crashes
+// right afterwards: else the message would wait for its lease and count an attempt.
+func TestC9WhatIsPutBackOutlivesACrash(t *testing.T) {
+	t.Parallel()
+	cluster := messagingtest.NewCluster(t)
+	db := cluster.NewDB(t, beta(t))
+	// Commits that don't wait for the disk are not taken there by the way.
+	for _, statement := range []string{`ALTER SYSTEM SET wal_writer_delay = '10s'`, `SELECT pg_reload_conf()`} {
+		if _, err := db.Admin.Exec(statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b := db.NewBus(t, beta(t), quick)
+	started := make(chan struct{}, 10)
+	claimed := make(chan struct{})
+	var calls atomic.Int32
+	messaging.Handle(b, nothing[happened])
+	messaging.Handle(b, func(ctx context.Context, tx *messaging.Tx, m work) error {
+		started <- struct{}{}
+		var err error
+		switch calls.Add(1) {
+		case 1:
+			<-claimed
+			_, err = tx.ExecContext(ctx, `SELECT pg_terminate_backend(pg_backend_pid())`)
+		case 2:
+			_, err = tx.ExecContext(ctx, `SELECT pg_sleep(4)`)
+		}
+		return err
+	})
+	id, _ := db.Send(t, work{body{N: 1}})
+	messagingtest.Run(t, b)
+	<-started
+	if _, err := db.Admin.Exec(`CREATE TABLE public.flushed ()`); err != nil { // takes the claim along to the disk
+		t.Fatal(err)
+	}
+	close(claimed)
+	<-started // it was put back, and taken once more
+	if err := cluster.Server().Restart(t.Context(), "immediate"); err != nil {
+		t.Fatal(err)
+	}
+	messagingtest.Wait(t, "the message to be handled", func() bool {
+		var n int
+		err := db.Admin.Get(&n, `SELECT count(*) FROM messaging.inbox_beta WHERE message_id = $1`, id)
+		return err == nil && n == 1
+	})
+	if n := calls.Load(); n != 3 {
+		t.Errorf("the message was begun %d times, want 3: before the lost connection, before the crash, and after it", n)
+	}
+	if n := count(t, db.Admin, `SELECT attempts FROM messaging.inbox_beta WHERE message_id = $1`, id); n != 1 {
+		t.Errorf("attempts: got %d, want 1", n)
+	}
+}
+
 // A Preload that panics fails its messages and not the process.
 func TestAPanicInPreload(t *testing.T) {
 	t.Parallel()
@@ -188,6 +243,37 @@ func TestAPanicInPreload(t *testing.T) {
 	got := db.Deliver(t, work{body{N: 1}}, work{body{N: 2, Do: "poison"}}, work{body{N: 3}})
 	if got[0] != "done" || !strings.HasPrefix(got[1], "dead: ") || got[2] != "done" {
 		t.Errorf("outcomes: got %q, want the second dead and the others done", got)
+	}
+}
+
+// What goes wrong in a middleware is the message's failure and tells why, like what
+// goes wrong in a handler.
+func TestMiddlewareThatFails(t *testing.T) {
+	t.Parallel()
+	db := newDB(t)
+	b := db.NewBus(t, beta(t), quick, func(c *messaging.Config) {
+		c.Middleware = []message.HandlerMiddleware{func(next message.HandlerFunc) message.HandlerFunc {
+			return func(m *message.Message) ([]*message.Message, error) {
+				out, err := next(m)
+				switch {
+				case strings.Contains(string(m.Payload), "refuse"):
+					err = errors.New("no entry")
+				case strings.Contains(string(m.Payload), "panic"):
+					panic("no way")
+				}
+				return out, err
+			}
+		}}
+	})
+	messaging.Handle(b, nothing[happened])
+	messaging.Handle(b, func(ctx context.Context, tx *messaging.Tx, m work) error { return effect(ctx, tx, "beta", m.body) })
+	messagingtest.Run(t, b)
+	got := db.Deliver(t, work{body{N: 1}}, work{body{N: 2, Do: "refuse"}}, work{body{N: 3, Do: "panic"}})
+	if got[0] != "done" || !strings.HasSuffix(got[1], "no entry") || !strings.HasSuffix(got[2], "panic: no way") {
+		t.Errorf("outcomes: got %q, want the first done and the others dead, each with its reason", got)
+	}
+	if n := count(t, db.Admin, `SELECT count(*) FROM public.effects`); n != 1 {
+		t.Errorf("effects: got %d, want 1", n)
 	}
 }
 

@@ -43,6 +43,9 @@ func (c *consumer) lease() {
 			return
 		}
 		list := c.next(n, &w)
+		if len(list) > 0 {
+			c.sub.bus.at(crashLeaseClaimed)
+		}
 		for _, m := range list {
 			hand.Go(func() {
 				c.handleLeased(m)
@@ -70,6 +73,7 @@ func (c *consumer) handleLeased(m claimed) {
 	d := &delivery{message: m.Message}
 	err := c.offer(ctx, d, c.sub.cfg.Deadline)
 	if err == nil {
+		c.sub.bus.at(crashLeaseAnswered)
 		err = c.record(m, d)
 	} else if cause := context.Cause(ctx); errors.Is(cause, ErrLost) || errors.Is(cause, errClosing) {
 		err = cause
@@ -217,6 +221,7 @@ func (c *consumer) recordBatch(list []answered) error {
 		b.writeTrace(tx, c.table.name, trace)
 	}
 	more := c.table.ack(tx, hand)
+	b.around(tx, crashLeaseBeforeCommit, crashLeaseAfterCommit)
 	if _, err := tx.commit(ctx); err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"time"
@@ -167,10 +168,27 @@ func ensureRole(ctx context.Context, db *sqlx.DB, s Spec, password string) error
 	if err := db.GetContext(ctx, &stmt, `SELECT format('ALTER ROLE %I PASSWORD %L', $1::text, $2::text)`, s.Role(), password); err != nil {
 		return fmt.Errorf("set the password of role %s: %w", s.Role(), err)
 	}
-	if _, err := db.ExecContext(ctx, stmt); err != nil {
+	if err := alterRole(ctx, db, stmt); err != nil {
 		return fmt.Errorf("set the password of role %s: %w", s.Role(), err)
 	}
 	return nil
+}
+
+// alterRole runs stmt until nobody else alters the role at the same moment, as a
+// migration of another database of the server may: no lock is common to databases,
+// and PostgreSQL refuses the second with "tuple concurrently updated".
+func alterRole(ctx context.Context, db *sqlx.DB, stmt string) error {
+	for {
+		_, err := db.ExecContext(ctx, stmt)
+		if sqlState(err) != "XX000" {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(err, ctx.Err())
+		case <-time.After(rand.N(20 * time.Millisecond)):
+		}
+	}
 }
 
 // declare makes tables, routes and rights of what specs declare, in one

@@ -3,6 +3,7 @@ package messaging_test
 import (
 	"context"
 	"fmt"
+	"sync"
 	"testing"
 	"testing/fstest"
 
@@ -62,4 +63,26 @@ func TestC13NamesThatAreWordsOfSQL(t *testing.T) {
 			t.Errorf("service %s may rewrite its migrations' table", s.Name)
 		}
 	}
+}
+
+// Roles belong to the server, migrations to a database: two that are migrated at the
+// same time set the same role's password, and no lock is common to them.
+func TestC13DatabasesOfAServerAreMigratedAtOnce(t *testing.T) {
+	t.Parallel()
+	common := messaging.Spec{Name: "common", Migrations: fstest.MapFS{"migrations/0001_things.sql": &fstest.MapFile{
+		Data: []byte("-- +goose Up\nCREATE TABLE common.things (n integer NOT NULL);"),
+	}}}
+	passwords := map[string]string{"common": "test-common"}
+	var all sync.WaitGroup
+	for range 4 {
+		db := messagingtest.NewDB(t, common)
+		all.Go(func() {
+			for range 10 {
+				if err := messaging.Migrate(t.Context(), db.Admin, messagingtest.Log(t), passwords, common); err != nil {
+					t.Errorf("migrate: %v", err)
+				}
+			}
+		})
+	}
+	all.Wait()
 }

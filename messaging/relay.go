@@ -237,7 +237,8 @@ func (r *relay) move(ctx context.Context) (int, error) {
 	var m moved
 	var told bool
 	move := func(c *pgx.Conn) (err error) {
-		told = r.bus.wakes.mayTell()
+		// With somebody at the point between COMMIT and NOTIFY this one goes by itself.
+		told = r.bus.cfg.Crash == nil && r.bus.wakes.mayTell()
 		m, err = r.moveBatch(ctx, c, told)
 		return err
 	}
@@ -255,6 +256,9 @@ func (r *relay) move(ctx context.Context) (int, error) {
 		return 0, fmt.Errorf("relay the outbox of %s: %w", r.bus.spec.Name, err)
 	}
 	r.floor.carried(m.last, time.Now())
+	if m.rows > 0 {
+		r.bus.at(crashRelayAfterCommit)
+	}
 	if !told {
 		r.bus.wakes.tell(m.hit(r.queues)...)
 	}
@@ -265,12 +269,16 @@ func (r *relay) move(ctx context.Context) (int, error) {
 // own: the next one's snapshot then sees all that the relay before us has done.
 // With tell the receivers are woken by a NOTIFY of its own after the COMMIT: inside
 // a transaction that writes, it would make all commits of the server wait in line.
+// With somebody at the point before it the COMMIT takes a round trip of its own.
 func (r *relay) moveBatch(ctx context.Context, c *pgx.Conn, tell bool) (m moved, err error) {
 	var b pgx.Batch
 	b.Queue(`BEGIN`)
 	b.Queue(lockRelaySQL, r.bus.spec.Name)
 	b.Queue(r.moveSQL, r.size, r.floor.at(time.Now()))
-	b.Queue(`COMMIT`)
+	apart := r.bus.cfg.Crash != nil
+	if !apart {
+		b.Queue(`COMMIT`)
+	}
 	if tell {
 		b.Queue(`SELECT pg_notify(c, '') FROM unnest(string_to_array(nullif(current_setting('orderflow.told', true), ''), ',')) c`)
 	}
@@ -285,6 +293,12 @@ func (r *relay) moveBatch(ctx context.Context, c *pgx.Conn, tell bool) (m moved,
 	}()
 	if cerr := res.Close(); err == nil {
 		err = cerr
+	}
+	if err == nil && apart {
+		if m.rows > 0 {
+			r.bus.at(crashRelayBeforeCommit)
+		}
+		_, err = c.Exec(ctx, `COMMIT`)
 	}
 	if err != nil {
 		err = refusal(err)

@@ -15,6 +15,7 @@ func (b *Bus) newRouter() (*message.Router, []*Subscriber, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("router of %s: %w", b.spec.Name, err)
 	}
+	r.AddMiddleware(judged) // outermost: it sees what the others make of a message
 	r.AddMiddleware(b.cfg.Middleware...)
 	var subs []*Subscriber
 	for _, q := range b.spec.Queues {
@@ -32,16 +33,26 @@ func (b *Bus) newRouter() (*message.Router, []*Subscriber, error) {
 	return r, subs, nil
 }
 
-// dispatch hands a message to the handler of its kind. What goes wrong is left
-// in the delivery for the consumer, who decides what becomes of the message; the
-// Router only learns whether to ack.
+// judged leaves what goes wrong, in the handler of a message or in a middleware
+// around it, in the delivery for the consumer, who decides what becomes of the
+// message; the Router only learns whether to ack.
+func judged(next message.HandlerFunc) message.HandlerFunc {
+	return func(w *message.Message) (out []*message.Message, err error) {
+		if d := deliveryFrom(w.Context()); d != nil {
+			defer func() { d.err = err }()
+		}
+		defer catch(&err)
+		return next(w)
+	}
+}
+
+// dispatch hands a message to the handler of its kind.
 func (b *Bus) dispatch(w *message.Message) (err error) {
 	d := deliveryFrom(w.Context())
 	if d == nil {
 		return fmt.Errorf("message %s came from no queue of ours", w.UUID)
 	}
-	defer func() { d.err = err }()
-	defer catch(&err)
+	defer catch(&err) // so that a middleware sees a panic as an error, too
 	h, ok := b.handlers[d.message.Kind]
 	if !ok {
 		return Permanent(fmt.Errorf("service %s doesn't know %s; upgrade it, then redrive", b.spec.Name, d.message.Kind))

@@ -37,7 +37,7 @@ func (s *schedule) once(ctx context.Context, b *Bus) (wait time.Duration, err er
 	defer catch(&err)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), b.cfg.limits.lease)
 	defer cancel()
-	err = b.InTx(ctx, func(ctx context.Context, tx *Tx) error {
+	err = b.inTx(ctx, crashScheduleBeforeCommit, crashScheduleAfterCommit, func(ctx context.Context, tx *Tx) error {
 		w, err := s.work(ctx, tx)
 		wait = min(w, maxSleep)
 		return err

@@ -374,11 +374,18 @@ func (c *consumer) failed(m claimed, err error) {
 	} else {
 		log.Warn("message will be tried again", "wait_ms", wait.Milliseconds())
 	}
-	c.insist("put a message back", func(ctx context.Context) error { return c.table.nack(ctx, m, wait, counts, err, reason) })
+	c.nack("put a message back", m, wait, counts, err, reason)
 	if reason != nil {
 		wait = 0 // for the next of its lane
 	}
 	c.bell.ringAfter(wait)
+}
+
+// nack puts m back after wait, or among the dead when reason says why.
+func (c *consumer) nack(what string, m claimed, wait time.Duration, counts bool, err error, reason *string) {
+	c.sub.bus.at(crashNackBefore)
+	c.insist(what, func(ctx context.Context) error { return c.table.nack(ctx, m, wait, counts, err, reason) })
+	c.sub.bus.at(crashNackAfter)
 }
 
 // giveBack returns messages that were never handled.

@@ -17,6 +17,7 @@ func (c *consumer) transact() {
 		if len(list) == 0 {
 			continue
 		}
+		c.sub.bus.at(crashTransactClaimed)
 		c.bell.work(1)
 		// Messages that failed before, and suspects, never share a transaction.
 		var fresh, again []claimed
@@ -131,9 +132,7 @@ func (c *consumer) markHandled(list []claimed) (any bool, err error) {
 // alone, as every message is at its second attempt.
 func (c *consumer) putAside(m claimed) {
 	c.sub.cfg.Log.Warn("message is slow, it will run alone", "topic", c.table.name, "message_id", m.ID, "order_id", m.OrderID, "kind", m.Kind)
-	c.insist("put a slow message aside", func(ctx context.Context) error {
-		return c.table.nack(ctx, m, 0, true, errHandlerTimeout, nil)
-	})
+	c.nack("put a slow message aside", m, 0, true, errHandlerTimeout, nil)
 	c.bell.ring()
 }
 
@@ -160,17 +159,20 @@ func (c *consumer) attempt(list []claimed) (done, culprit int, err error) {
 	started := time.Now()
 	size := 0
 	var trace []traced
-	in := map[string]bool{} // ids in this transaction: what comes twice is handled once
+	in := map[string]int{} // by id, the last run handled in this transaction: what comes twice is handled once a run
 	for i, m := range list {
 		if i > 0 && (time.Since(started) > c.table.limits.batchTime || size+len(m.Payload) > c.table.limits.batchBytes) {
 			break
 		}
 		size += len(m.Payload)
-		if m.handled || b != nil && in[m.ID] {
+		if run, twice := in[m.ID]; b != nil && twice && !m.handled {
+			m.knownHandled(run)
+		}
+		if m.handled {
 			done++
 			continue
 		}
-		in[m.ID] = true
+		in[m.ID] = m.Run
 		tx.cause, tx.ignored, tx.index = m.Message, "", i
 		d := &delivery{message: m.Message, tx: tx}
 		err := c.offer(ctx, d, limit)
@@ -190,6 +192,7 @@ func (c *consumer) attempt(list []claimed) (done, culprit int, err error) {
 		b.writeTrace(tx, c.table.name, trace)
 	}
 	more := c.table.ack(tx, list[:done])
+	b.around(tx, crashTransactBeforeCommit, crashTransactAfterCommit)
 	if culprit, err := tx.commit(ctx); err != nil {
 		return 0, culprit, err
 	}

@@ -31,6 +31,8 @@ type Tx struct {
 	gathered map[string]int // where in queued the rows of a QueueRow stand, by query
 	index    int            // of the message in hand in its batch, -1 outside one
 	after    []func()       // to be done once it has committed
+
+	beforeCommit func() // of Bus.around: called when all is done but the COMMIT; nil as a rule
 }
 
 // write is a statement that goes with the commit.
@@ -237,7 +239,13 @@ func (t *Tx) commit(ctx context.Context) (culprit int, err error) {
 	if err = t.queueOutbox(); err == nil {
 		err = t.conn.Raw(func(driver any) (err error) {
 			c, opening := raw(driver)
-			culprit, err = t.send(ctx, c, opening)
+			if t.beforeCommit != nil {
+				if culprit, err = t.send(ctx, c, opening, false); err != nil {
+					return err
+				}
+				t.beforeCommit()
+			}
+			culprit, err = t.send(ctx, c, opening, true)
 			return err
 		})
 	}
@@ -253,10 +261,10 @@ func (t *Tx) commit(ctx context.Context) (culprit int, err error) {
 	return -1, nil
 }
 
-// send sends the queued writes with the COMMIT after them, and the BEGIN before
-// them if that is still due.
-func (t *Tx) send(ctx context.Context, c *pgx.Conn, opening *bool) (culprit int, err error) {
-	if *opening && len(t.queued) == 0 {
+// send sends the queued writes, with commit the COMMIT after them, and the BEGIN
+// before them if that is still due.
+func (t *Tx) send(ctx context.Context, c *pgx.Conn, opening *bool, commit bool) (culprit int, err error) {
+	if len(t.queued) == 0 && (*opening || !commit) {
 		return -1, nil
 	}
 	// Outside a healthy transaction the writes would commit by themselves.
@@ -267,7 +275,10 @@ func (t *Tx) send(ctx context.Context, c *pgx.Conn, opening *bool) (culprit int,
 	if *opening {
 		all = append(all, write{query: `begin`, index: -1})
 	}
-	all = append(append(all, t.queued...), write{query: `commit`, index: -1})
+	all = append(all, t.queued...)
+	if commit {
+		all = append(all, write{query: `commit`, index: -1})
+	}
 	t.queued, *opening = nil, false
 	var b pgx.Batch
 	for _, w := range all {

@@ -61,6 +61,7 @@ func TestRefusedOrders(t *testing.T) {
 		{"quantity of half a mug", with(`"quantity":2`, `"quantity":1.5`), 422, "validation", "/lines/0/quantity"},
 		{"the same product twice", with(`TEA-01`, `MUG-01`), 422, "duplicate-sku", "/lines/1/sku"},
 		{"unknown product", with(`TEA-01`, `TEA-99`), 422, "unknown-sku", "/lines/1/sku"},
+		{"no product that is known", with(`{"sku":"MUG-01","quantity":2},{"sku":"TEA-01","quantity":1}`, `{"sku":"TEA-99","quantity":1}`), 422, "unknown-sku", "/lines/0/sku"},
 		{"discontinued product", with(`TEA-01`, `OLD-01`), 422, "unknown-sku", "/lines/1/sku"},
 		{"SKU of a wrong form", with(`MUG-01`, `A'; DROP TABLE orders;--`), 422, "validation", "/lines/0/sku"},
 		{"a product in dollars", with(`TEA-01`, `PEN-USD`), 422, "currency-mismatch", "/lines/1/sku"},

@@ -43,8 +43,8 @@ func openKey(ctx context.Context, tx *messaging.Tx, caller, key string, skus []s
 		SELECT messaging.shop_now() AS now,
 		       pg_try_advisory_xact_lock(hashtextextended($1::text || chr(31) || $2::text, 0)) AS locked,
 		       k.fingerprint, k.status, k.body, k.order_id,
-		       (SELECT json_agg(json_build_object(
-		                   'sku', p.sku, 'name', p.name, 'price_minor', p.price_minor, 'currency', p.currency, 'active', p.active))
+		       (SELECT coalesce(json_agg(json_build_object(
+		                   'sku', p.sku, 'name', p.name, 'price_minor', p.price_minor, 'currency', p.currency, 'active', p.active)), '[]')
 		          FROM orders.products p
 		         WHERE p.sku = ANY($3::text[])) AS products
 		  FROM (SELECT) AS once

@@ -9,8 +9,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -18,28 +20,56 @@ import (
 // builtImage is what deployments/postgres/image/build makes.
 const builtImage = "orderflow-postgres:15"
 
-// inContainer is cfg on a machine without binaries. The image is the one that
-// the environment names, or that was built here, or the official one.
+// imageLimit is how long the image may take to be pulled, well under the time that
+// go test allows.
+const imageLimit = 5 * time.Minute
+
+// Docker and its image, looked for once: a Docker that hangs, or a registry, holds up
+// the tests once.
+var (
+	dockerOfTests = sync.OnceValues(func() (docker, error) { return findDocker(context.Background(), nil) })
+	imageForTests = sync.OnceValues(findImage)
+)
+
+// findImage is the image for the tests' containers: the one that the environment
+// names, or that was built here, or the official one. It is pulled if it isn't there.
+func findImage() (string, error) {
+	d, err := dockerOfTests()
+	if err != nil {
+		return "", err
+	}
+	image := setting("", imageVariable, imageOfTests)
+	if image == "" {
+		if _, err := d.run(context.Background(), "image", "inspect", builtImage); err == nil {
+			return builtImage, nil
+		}
+		image = pinnedImage
+	}
+	ctx, cancel := context.WithTimeoutCause(context.Background(), imageLimit, fmt.Errorf("not there after %s", imageLimit))
+	defer cancel()
+	return image, d.haveImage(ctx, image, os.Stderr)
+}
+
+// inContainer is cfg on a machine without binaries.
 func inContainer(cfg Config) Config {
 	cfg.bins = []string{"/no/such/directory"}
 	cfg.release = noRelease()
-	if setting("", imageVariable, imageOfTests) == "" {
-		d, err := findDocker(context.Background(), nil)
-		if err == nil {
-			if _, err := d.run(context.Background(), "image", "inspect", builtImage); err == nil {
-				cfg.image = builtImage
-			}
-		}
+	if image, err := imageForTests(); err == nil {
+		cfg.image = image
 	}
 	return cfg
 }
 
-// theDocker is Docker as it is on this machine. Where it doesn't answer there is
-// no container to test, and Start has to say so; then ok is false.
+// theDocker is Docker as it is on this machine, which has PostgreSQL's image or can
+// pull it. Where it doesn't answer there is no container to test, and Start has to
+// say so; then ok is false.
 func theDocker(t *testing.T) (d docker, ok bool) {
 	t.Helper()
-	d, err := findDocker(t.Context(), nil)
+	d, err := dockerOfTests()
 	if err == nil {
+		if _, err := imageForTests(); err != nil {
+			t.Fatalf("Docker answers, but: %v\nbuild an image of PostgreSQL with deployments/postgres/image/build, or name one in %s", err, imageOfTests)
+		}
 		return d, true
 	}
 	t.Logf("no container can be tested here: %v", err)
@@ -56,9 +86,7 @@ func startIn(t *testing.T, cfg Config) *Server {
 		cfg.cache = openDir(t)
 	}
 	s, err := Start(t.Context(), cfg)
-	if err != nil {
-		t.Fatalf("%v\nbuild an image with deployments/postgres/image/build, or name one in %s", err, imageOfTests)
-	}
+	check(t, err)
 	t.Cleanup(func() { check(t, s.Stop(context.Background())) })
 	return s
 }

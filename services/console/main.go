@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"time"
 
 	"example.com/orderflow/services/internal/boot"
 	"example.com/orderflow/services/internal/console"
@@ -19,7 +20,11 @@ type config struct {
 	// MailboxAddr is where mails are caught by SMTP, to be shown at /v1/mailbox to
 	// whoever asks; off = nowhere. Notifications is to be told of it.
 	MailboxAddr string `env:"MAILBOX_ADDR" envDefault:"127.0.0.1:1025"`
-	Console     console.Config
+	// Drain is boot.Config's.
+	Drain time.Duration `env:"DRAIN_DELAY" envDefault:"500ms" validate:"min=0s,max=1m"`
+	// Crash kills the process before it passes an answer on: "http.before_answer".
+	Crash   boot.Crash `env:"FAULT_CRASH"`
+	Console console.Config
 }
 
 func main() { boot.Main("console", run) }
@@ -59,5 +64,5 @@ func serve(ctx context.Context, cfg config, log *slog.Logger) error {
 		return fmt.Errorf("serve the console: %w", err)
 	}
 	log.Info("serving", "service", "console", "addr", l.Addr().String())
-	return boot.Serve(ctx, l, front)
+	return boot.Serve(ctx, l, cfg.Crash.BeforeAnswer(front, "console", log), cfg.Drain)
 }

@@ -156,7 +156,8 @@ func assemble(f flags, server *postgres.Server, cfg config, log *slog.Logger, pa
 		a.parts = append(a.parts, func(ctx context.Context) error { return boot.Run(ctx, settings, s.Spec, log, s.Build) })
 	}
 	c, err := console.New(console.Config{
-		OrdersURL: urls["orders"], PaymentsURL: urls["payments"], InventoryURL: urls["inventory"], NotificationsURL: urls["notifications"],
+		OrdersURLs: []string{urls["orders"]}, PaymentsURLs: []string{urls["payments"]},
+		InventoryURLs: []string{urls["inventory"]}, NotificationsURLs: []string{urls["notifications"]},
 		Mailbox: mailbox,
 	}, log)
 	if err != nil {
@@ -164,7 +165,7 @@ func assemble(f flags, server *postgres.Server, cfg config, log *slog.Logger, pa
 	}
 	a.parts = append(a.parts, func(ctx context.Context) error {
 		defer c.Close()
-		return boot.Serve(ctx, front, c)
+		return boot.Serve(ctx, front, c, 0)
 	})
 	return a, nil
 }

@@ -99,7 +99,8 @@ func startShop(ctx context.Context, b *base) (_ *shop, err error) {
 		go func() { s.ended <- boot.Run(running, settings, service.Spec, b.stand.log, service.Build) }()
 	}
 	front, err := console.New(console.Config{
-		OrdersURL: urls["orders"], PaymentsURL: urls["payments"], InventoryURL: urls["inventory"], NotificationsURL: urls["notifications"],
+		OrdersURLs: []string{urls["orders"]}, PaymentsURLs: []string{urls["payments"]},
+		InventoryURLs: []string{urls["inventory"]}, NotificationsURLs: []string{urls["notifications"]},
 	}, b.stand.log)
 	if err != nil {
 		return nil, errors.Join(err, listeners["console"].Close(), s.end())
@@ -107,7 +108,7 @@ func startShop(ctx context.Context, b *base) (_ *shop, err error) {
 	s.running++
 	go func() {
 		defer front.Close()
-		s.ended <- boot.Serve(running, listeners["console"], front)
+		s.ended <- boot.Serve(running, listeners["console"], front, 0)
 	}()
 	open := client.New(urls["console"], "")
 	defer open.Close()

@@ -36,9 +36,23 @@ type Config struct {
 	Pool int `env:"DATABASE_POOL" envDefault:"16" validate:"min=4,max=500"`
 	// Consumers is how many transactions of a queue run at once.
 	Consumers int `env:"CONSUMERS" envDefault:"2" validate:"min=1,max=64"`
+	// InFlight is how many messages of a queue whose handlers talk to the outside are in hand at once.
+	InFlight int `env:"IN_FLIGHT" envDefault:"16" validate:"min=1,max=256"`
+	// Drain is how long requests are still taken after SIGTERM, while /readyz says
+	// no: longer than it takes until balancers have asked and obey. Kubernetes needs 5 s.
+	Drain time.Duration `env:"DRAIN_DELAY" envDefault:"500ms" validate:"min=0s,max=1m"`
 	// Slow makes handlers slower, to see that it hurts nobody else:
 	// "orders.order_placed=3s,…".
 	Slow map[string]time.Duration `env:"FAULT_SLOW" envKeyValSeparator:"="`
+	// Panics makes the first message of a kind that this process handles panic, so
+	// many times, after all that its handler does: "payments.authorize_payment=8,…".
+	Panics map[string]int `env:"FAULT_PANIC" envKeyValSeparator:"="`
+	// SQLErrors does the same by a statement that the database refuses, in the
+	// transaction of the message. Only messages of transactional queues have one.
+	SQLErrors map[string]int `env:"FAULT_SQL" envKeyValSeparator:"="`
+	// Crash kills the process at a point between two steps, to see that nothing is
+	// lost by it: "relay.before_commit", or "relay.before_commit=3" at the third visit.
+	Crash Crash `env:"FAULT_CRASH"`
 
 	// Listener serves instead of Addr when set: for programs that run several services.
 	Listener net.Listener `env:"-" validate:"-"`
@@ -122,7 +136,8 @@ const stopLimit = 5 * time.Second
 
 // Run runs the service of spec until ctx ends: it waits for the database to be
 // migrated, then handles messages and serves HTTP. At the end it isn't ready any
-// more, finishes the requests and messages in hand and closes everything.
+// more, goes on for cfg.Drain, finishes the requests and messages in hand and
+// closes everything.
 func Run(ctx context.Context, cfg Config, spec messaging.Spec, log *slog.Logger, build Build) (err error) {
 	db, err := messaging.OpenDB(cfg.DatabaseURL, spec.Name, cfg.Pool)
 	if err != nil {
@@ -137,8 +152,9 @@ func Run(ctx context.Context, cfg Config, spec messaging.Spec, log *slog.Logger,
 		}
 		return err
 	}
+	crash := cfg.Crash.hook(spec.Name, log, die)
 	bus, err := messaging.New(messaging.Config{
-		Spec: spec, DB: db, DSN: cfg.DatabaseURL, Log: log, Consumers: cfg.Consumers, Middleware: slow(cfg.Slow),
+		Spec: spec, DB: db, DSN: cfg.DatabaseURL, Log: log, Consumers: cfg.Consumers, InFlight: cfg.InFlight, Middleware: faults(cfg), Crash: crash,
 	})
 	if err != nil {
 		return err
@@ -147,13 +163,9 @@ func Run(ctx context.Context, cfg Config, spec messaging.Spec, log *slog.Logger,
 	if err != nil {
 		return fmt.Errorf("make service %s: %w", spec.Name, err)
 	}
-	var stopping atomic.Bool
 	mux := httpapi.NewMux(log)
 	service.Routes(mux)
 	health(mux, func(ctx context.Context) error {
-		if stopping.Load() {
-			return errors.New("stopping")
-		}
 		return errors.Join(bus.Ready(ctx), service.Ready(ctx))
 	})
 	listener := cfg.Listener
@@ -167,7 +179,7 @@ func Run(ctx context.Context, cfg Config, spec messaging.Spec, log *slog.Logger,
 	if w, ok := service.(Worker); ok {
 		work = both(bus.Run, w.Run)
 	}
-	return serve(ctx, listener, mux, &stopping, work)
+	return serve(ctx, listener, beforeAnswer(mux, crash), cfg.Drain, work)
 }
 
 // both runs a and b until ctx ends or one of them does.
@@ -187,15 +199,19 @@ func both(a, b func(context.Context) error) func(context.Context) error {
 }
 
 // serve runs HTTP and work until ctx ends or one of them fails, then ends both.
-func serve(ctx context.Context, l net.Listener, h http.Handler, stopping *atomic.Bool, work func(context.Context) error) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	server := httpapi.NewServer(l.Addr().String(), h)
+// When it was told to end, nobody who asks meanwhile is turned away: first it isn't
+// ready and closes each connection with its answer, and all else goes on for the
+// time of drain, in which balancers and clients turn to others; then it ends.
+func serve(ctx context.Context, l net.Listener, h http.Handler, drain time.Duration, work func(context.Context) error) error {
+	working, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	leave := &leaving{handler: h}
+	server := httpapi.NewServer(l.Addr().String(), leave)
 	var unused unusedConns
 	server.ConnState = unused.note
 	served, worked := make(chan error, 1), make(chan error, 1)
 	go func() {
-		defer cancel()
+		defer stop()
 		err := server.Serve(l)
 		if errors.Is(err, http.ErrServerClosed) {
 			err = nil
@@ -203,11 +219,17 @@ func serve(ctx context.Context, l net.Listener, h http.Handler, stopping *atomic
 		served <- err
 	}()
 	go func() {
-		defer cancel()
-		worked <- work(ctx)
+		defer stop()
+		worked <- work(working)
 	}()
-	<-ctx.Done()
-	stopping.Store(true)
+	select {
+	case <-ctx.Done():
+		leave.begun.Store(true)
+		wait(working, drain)
+	case <-working.Done():
+		leave.begun.Store(true)
+	}
+	stop()
 	ending, done := context.WithTimeout(context.WithoutCancel(ctx), stopLimit)
 	defer done()
 	unused.close()
@@ -216,6 +238,37 @@ func serve(ctx context.Context, l net.Listener, h http.Handler, stopping *atomic
 		err = errors.Join(fmt.Errorf("requests were cut off: %w", err), server.Close())
 	}
 	return errors.Join(err, <-served, <-worked)
+}
+
+// wait returns after d, or when ctx ends.
+func wait(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// leaving is a handler that tells everybody, once begun, to ask somebody else next time.
+type leaving struct {
+	handler http.Handler
+	begun   atomic.Bool
+}
+
+func (l *leaving) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !l.begun.Load() {
+		l.handler.ServeHTTP(w, r)
+		return
+	}
+	// A connection that is idle at the end is closed while its client may just be
+	// sending: that one couldn't know what came of it. So there are none.
+	w.Header().Set("Connection", "close")
+	if r.URL.Path == "/readyz" {
+		_ = notReady(w, errors.New("stopping")) // a client that hangs up meanwhile is no event
+		return
+	}
+	l.handler.ServeHTTP(w, r)
 }
 
 // unusedConns are the connections on which nothing was asked yet: clients leave
@@ -253,9 +306,10 @@ func (u *unusedConns) close() {
 	}
 }
 
-// Serve serves h alone until ctx ends: for programs without messages.
-func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
-	return serve(ctx, l, h, new(atomic.Bool), func(ctx context.Context) error {
+// Serve serves h alone until ctx ends, and ends as Run does: for programs without
+// messages.
+func Serve(ctx context.Context, l net.Listener, h http.Handler, drain time.Duration) error {
+	return serve(ctx, l, h, drain, func(ctx context.Context) error {
 		<-ctx.Done()
 		return nil
 	})
@@ -270,10 +324,14 @@ func health(mux *httpapi.Mux, ready func(context.Context) error) {
 		ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
 		defer cancel()
 		if err := ready(ctx); err != nil {
-			// An answer, not a failure: it is asked for while services start and stop.
-			w.Header().Set("Retry-After", "1")
-			return httpapi.WriteJSON(w, http.StatusServiceUnavailable, map[string]string{"status": "not ready", "reason": err.Error()})
+			return notReady(w, err)
 		}
 		return httpapi.WriteJSON(w, http.StatusOK, map[string]string{"status": "ready"})
 	})
+}
+
+// notReady answers why: it is no failure, it is asked for while services start and stop.
+func notReady(w http.ResponseWriter, why error) error {
+	w.Header().Set("Retry-After", "1")
+	return httpapi.WriteJSON(w, http.StatusServiceUnavailable, map[string]string{"status": "not ready", "reason": why.Error()})
 }

@@ -11,23 +11,21 @@ import (
 	"fmt"
 	"html/template"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httputil"
-	"net/url"
-	"strings"
-	"time"
 )
 
 //go:embed page.html
 var pages embed.FS
 
-// Config says where the services are.
+// Config says where the services are. Of a service that runs in several copies it
+// lists all addresses ("http://a:8081,http://b:8081"), or one name that stands for
+// all: requests are shared out among those that are up.
 type Config struct {
-	OrdersURL        string `env:"ORDERS_URL" envDefault:"http://127.0.0.1:8081" validate:"http_url"`
-	PaymentsURL      string `env:"PAYMENTS_URL" envDefault:"http://127.0.0.1:8082" validate:"http_url"`
-	InventoryURL     string `env:"INVENTORY_URL" envDefault:"http://127.0.0.1:8083" validate:"http_url"`
-	NotificationsURL string `env:"NOTIFICATIONS_URL" envDefault:"http://127.0.0.1:8084" validate:"http_url"`
+	OrdersURLs        []string `env:"ORDERS_URL" envDefault:"http://127.0.0.1:8081" validate:"dive,http_url"`
+	PaymentsURLs      []string `env:"PAYMENTS_URL" envDefault:"http://127.0.0.1:8082" validate:"dive,http_url"`
+	InventoryURLs     []string `env:"INVENTORY_URL" envDefault:"http://127.0.0.1:8083" validate:"dive,http_url"`
+	NotificationsURLs []string `env:"NOTIFICATIONS_URL" envDefault:"http://127.0.0.1:8084" validate:"dive,http_url"`
 
 	// Mailbox, when set, is shown at /v1/mailbox.
 	Mailbox *Mailbox `env:"-" validate:"-"`
@@ -35,9 +33,9 @@ type Config struct {
 
 // Console is the front.
 type Console struct {
-	mux    *http.ServeMux
-	client *http.Client
-	orders string
+	mux      *http.ServeMux
+	orders   *replicas
+	services []*replicas // all
 }
 
 // front is what the page is made of.
@@ -46,35 +44,39 @@ type front struct {
 	Mailbox bool
 }
 
-// transport gives up on a service that doesn't take a connection; how long an
-// answer takes is the service's business (Prefer: wait).
-func transport() *http.Transport {
-	return &http.Transport{
-		DialContext:           (&net.Dialer{Timeout: time.Second}).DialContext,
-		MaxIdleConnsPerHost:   64,
-		IdleConnTimeout:       30 * time.Second,
-		ResponseHeaderTimeout: time.Minute,
-	}
-}
+// maxBody is more than any service takes.
+const maxBody = 1 << 20
 
-// New returns the front of the services at cfg's addresses.
-func New(cfg Config, log *slog.Logger) (*Console, error) {
-	c := &Console{mux: http.NewServeMux(), client: &http.Client{Transport: transport(), Timeout: 3 * time.Second}, orders: cfg.OrdersURL}
-	t := transport()
-	for prefix, base := range map[string]string{
-		"/v1/orders": cfg.OrdersURL, "/v1/availability": cfg.OrdersURL,
-		"/v1/payments": cfg.PaymentsURL, "/v1/provider-webhooks": cfg.PaymentsURL,
-		"/v1/products": cfg.InventoryURL, "/v1/shipments": cfg.InventoryURL, "/v1/stock-moves": cfg.InventoryURL,
-		"/v1/notifications": cfg.NotificationsURL, "/v1/webhook-endpoints": cfg.NotificationsURL,
-	} {
-		target, err := url.Parse(base)
+// New returns the front of the services at cfg's addresses. Close it.
+func New(cfg Config, log *slog.Logger) (_ *Console, err error) {
+	c := &Console{mux: http.NewServeMux()}
+	defer func() {
 		if err != nil {
-			return nil, fmt.Errorf("address of %s: %w", prefix, err)
+			c.Close()
 		}
-		proxy := forward(target, t, log)
-		c.mux.Handle(prefix, proxy)
-		c.mux.Handle(prefix+"/", proxy)
+	}()
+	for _, s := range []struct {
+		name     string
+		urls     []string
+		prefixes []string
+	}{
+		{"orders", cfg.OrdersURLs, []string{"/v1/orders", "/v1/availability"}},
+		{"payments", cfg.PaymentsURLs, []string{"/v1/payments", "/v1/provider-webhooks"}},
+		{"inventory", cfg.InventoryURLs, []string{"/v1/products", "/v1/shipments", "/v1/stock-moves"}},
+		{"notifications", cfg.NotificationsURLs, []string{"/v1/notifications", "/v1/webhook-endpoints"}},
+	} {
+		r, err := newReplicas(s.urls, log)
+		if err != nil {
+			return nil, fmt.Errorf("address of %s: %w", s.name, err)
+		}
+		c.services = append(c.services, r)
+		proxy := http.MaxBytesHandler(forward(s.name, r, log), maxBody)
+		for _, prefix := range s.prefixes {
+			c.mux.Handle(prefix, proxy)
+			c.mux.Handle(prefix+"/", proxy)
+		}
 	}
+	c.orders = c.services[0]
 	if cfg.Mailbox != nil {
 		cfg.Mailbox.mount(c.mux)
 	}
@@ -106,47 +108,46 @@ func (c *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.mux.ServeHTTP(w, r)
 }
 
-// Close drops idle connections.
-func (c *Console) Close() { c.client.CloseIdleConnections() }
+// Close ends the looking for replicas and drops idle connections.
+func (c *Console) Close() {
+	for _, r := range c.services {
+		r.close()
+	}
+}
 
 // forward passes requests on and answers 503 while the service is away, which a
 // client may try again.
-func forward(target *url.URL, t http.RoundTripper, log *slog.Logger) http.Handler {
+func forward(service string, to *replicas, log *slog.Logger) http.Handler {
 	return &httputil.ReverseProxy{
-		Transport: t,
-		Rewrite: func(r *httputil.ProxyRequest) {
-			r.SetURL(target)
-			r.SetXForwarded()
-		},
+		Transport: to, // which knows the addresses, too
+		Rewrite:   func(r *httputil.ProxyRequest) { r.SetXForwarded() },
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			if errors.Is(err, context.Canceled) {
 				return // the client has gone
 			}
-			log.Warn("service can't be reached", "addr", target.Host, "err", err)
+			if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
+				problem(w, http.StatusRequestEntityTooLarge, "body-too-large", "Body too large", fmt.Sprintf("a body may have %d bytes", maxBody))
+				return
+			}
+			log.Warn("service can't be reached", "service", service, "err", err)
 			w.Header().Set("Retry-After", "1")
 			problem(w, http.StatusServiceUnavailable, "unavailable", "Unavailable", "the service can't be reached now; nothing was stored unless the same key says otherwise")
 		},
 	}
 }
 
-// ready answers 200 once orders is: it needs its queue, and has heard of the products.
+// ready answers 200 once orders is, one replica of it at least: it needs its
+// queue, and has heard of the products.
 func (c *Console) ready(w http.ResponseWriter, r *http.Request) {
-	req, err := http.NewRequestWithContext(r.Context(), http.MethodGet, strings.TrimSuffix(c.orders, "/")+"/readyz", nil)
-	if err == nil {
-		var res *http.Response
-		if res, err = c.client.Do(req); err == nil {
-			err = res.Body.Close()
-			if res.StatusCode != http.StatusOK {
-				err = errors.Join(err, fmt.Errorf("orders answers %s", res.Status))
-			}
+	err := errors.New("no address of orders is known")
+	for _, p := range c.orders.inTurn() {
+		if err = p.ready(r.Context()); err == nil {
+			answer(w, http.StatusOK, "application/json", map[string]string{"status": "ready"})
+			return
 		}
 	}
-	if err != nil {
-		w.Header().Set("Retry-After", "1")
-		problem(w, http.StatusServiceUnavailable, "unavailable", "Unavailable", "not ready: "+err.Error())
-		return
-	}
-	answer(w, http.StatusOK, "application/json", map[string]string{"status": "ready"})
+	w.Header().Set("Retry-After", "1")
+	problem(w, http.StatusServiceUnavailable, "unavailable", "Unavailable", "not ready: orders: "+err.Error())
 }
 
 func problem(w http.ResponseWriter, status int, code, title, detail string) {

@@ -31,7 +31,9 @@ func front(t *testing.T, ready *atomic.Bool) *httptest.Server {
 	t.Cleanup(service.Close)
 	away := httptest.NewServer(http.NotFoundHandler())
 	away.Close()
-	c, err := console.New(console.Config{OrdersURL: service.URL, PaymentsURL: away.URL, InventoryURL: service.URL, NotificationsURL: service.URL}, slog.New(slog.DiscardHandler))
+	c, err := console.New(console.Config{
+		OrdersURLs: []string{service.URL}, PaymentsURLs: []string{away.URL}, InventoryURLs: []string{service.URL}, NotificationsURLs: []string{service.URL},
+	}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -115,7 +115,7 @@ func sourcesOf(ctx context.Context, tx *sqlx.Tx, b *books) (sources, error) {
 		{name: "discarded", sql: `
 			SELECT message_id, queue, detail ->> 'kind' AS kind, (detail ->> 'order_id')::uuid AS order_id
 			FROM messaging.actions
-			WHERE action = 'discard'`},
+			WHERE action = 'dead.discard'`},
 		// Notifications whose sending is under way, or dead. Of a dead letter the payload
 		// may be anything.
 		{name: "sending", sql: `

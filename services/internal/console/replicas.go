@@ -1,0 +1,302 @@
+package console
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	lookEvery  = time.Second     // how often replicas are looked for, and asked whether they are ready
+	dialLimit  = time.Second     // for a connection to a replica
+	readyLimit = 3 * time.Second // for GET /readyz: a service takes up to 2 s to say that its database is away
+)
+
+// replicas is an http.RoundTripper to one service that runs in several copies. It
+// takes them in turn and passes over those that are down: that refuse connections,
+// aren't ready, or say that they are about to end. When all are, each is tried
+// all the same: better than to refuse for them.
+//
+// A request goes on to the next replica when it is certain, or harmless, that it
+// isn't done twice: when no connection came about, so that nothing was sent; or
+// when the answer got lost and the request may be repeated (GET, or anything under
+// an Idempotency-Key, as net/http sees it, too). Any answer is passed on as it is,
+// a 503 too: whether to ask again is the client's decision, and one that fans out
+// to all replicas would make an overload worse.
+type replicas struct {
+	bases []*url.URL
+	log   *slog.Logger
+	list  atomic.Pointer[[]*replica]
+	turn  atomic.Uint32
+	stop  context.CancelFunc
+	watch sync.WaitGroup
+}
+
+// replica is one copy: a host name may stand for several, as the names of
+// headless services do in Kubernetes and those of scaled ones in Compose.
+type replica struct {
+	base      *url.URL
+	addr      string // where it is dialled: an IP address and a port
+	transport *http.Transport
+	down      atomic.Bool
+}
+
+// newReplicas returns the replicas at addresses, base URLs without a path. Close it.
+func newReplicas(addresses []string, log *slog.Logger) (*replicas, error) {
+	r := &replicas{log: log}
+	fixed := len(addresses) < 2
+	for _, a := range addresses {
+		base, err := url.Parse(a)
+		if err != nil {
+			return nil, err
+		}
+		if base.Path != "" && base.Path != "/" {
+			return nil, fmt.Errorf("%s has a path", a)
+		}
+		r.bases = append(r.bases, base)
+		fixed = fixed && net.ParseIP(base.Hostname()) != nil
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	r.stop = stop
+	r.find(ctx)
+	if !fixed { // else there is nothing to choose from
+		r.watch.Go(func() { r.look(ctx) })
+	}
+	return r, nil
+}
+
+// close ends the looking and drops idle connections.
+func (r *replicas) close() {
+	r.stop()
+	r.watch.Wait()
+	for _, p := range *r.list.Load() {
+		p.transport.CloseIdleConnections()
+	}
+}
+
+// look keeps the list true until ctx ends.
+func (r *replicas) look(ctx context.Context) {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		list := *r.list.Load()
+		var asked sync.WaitGroup
+		for _, p := range list {
+			if len(list) > 1 { // the only one is tried in any case
+				asked.Go(func() { r.note(p, p.ready(ctx)) })
+			}
+		}
+		asked.Wait()
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		r.find(ctx)
+	}
+}
+
+// find looks the host names up and lists the replicas behind them. Of a name that
+// isn't found now, those stay that were there before.
+func (r *replicas) find(ctx context.Context) {
+	var before []*replica
+	if list := r.list.Load(); list != nil {
+		before = *list
+	}
+	var now []*replica
+	for _, base := range r.bases {
+		ips, err := lookUp(ctx, base.Hostname())
+		if err != nil {
+			r.log.Warn("replicas can't be looked up", "addr", base.Host, "err", err)
+		}
+		known := map[string]*replica{}
+		for _, p := range before {
+			if p.base == base {
+				known[p.addr] = p
+				if err != nil {
+					now = append(now, p)
+				}
+			}
+		}
+		for _, ip := range ips {
+			addr := net.JoinHostPort(ip, portOf(base))
+			p := known[addr]
+			if p == nil {
+				p = &replica{base: base, addr: addr, transport: transport(addr)}
+			}
+			delete(known, addr)
+			now = append(now, p)
+		}
+		if err == nil {
+			for _, p := range known {
+				p.transport.CloseIdleConnections()
+			}
+		}
+	}
+	r.list.Store(&now)
+}
+
+func lookUp(ctx context.Context, host string) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialLimit)
+	defer cancel()
+	return net.DefaultResolver.LookupHost(ctx, host)
+}
+
+func portOf(u *url.URL) string {
+	switch port := u.Port(); {
+	case port != "":
+		return port
+	case u.Scheme == "https":
+		return "443"
+	default:
+		return "80"
+	}
+}
+
+// transport connects to addr, whatever the URL's host is called. It gives up on a
+// replica that doesn't take a connection; how long an answer takes is the service's
+// business (Prefer: wait).
+func transport(addr string) *http.Transport {
+	dialer := net.Dialer{Timeout: dialLimit}
+	return &http.Transport{
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return dialer.DialContext(ctx, network, addr)
+		},
+		MaxIdleConnsPerHost:   64,
+		IdleConnTimeout:       30 * time.Second,
+		ResponseHeaderTimeout: time.Minute,
+	}
+}
+
+// note notes whether p may be asked: it may when err is nil.
+func (r *replicas) note(p *replica, err error) {
+	down := err != nil
+	if p.down.Swap(down) == down {
+		return
+	}
+	if down {
+		r.log.Info("replica is passed over", "addr", p.addr, "err", err)
+		return
+	}
+	r.log.Info("replica is asked again", "addr", p.addr)
+}
+
+// inTurn lists all replicas, those that are down at the end.
+func (r *replicas) inTurn() []*replica {
+	list := *r.list.Load()
+	start := int(r.turn.Add(1) % uint32(max(1, len(list))))
+	up, down := make([]*replica, 0, len(list)), []*replica(nil)
+	for i := range list {
+		if p := list[(start+i)%len(list)]; p.down.Load() {
+			down = append(down, p)
+		} else {
+			up = append(up, p)
+		}
+	}
+	return append(up, down...)
+}
+
+// errEnding is why a replica is passed over that is about to end: it closes
+// connections after the answer (see boot).
+var errEnding = errors.New("it closes its connections")
+
+// RoundTrip has one of the replicas answer req. It may be used by several
+// goroutines at once.
+func (r *replicas) RoundTrip(req *http.Request) (*http.Response, error) {
+	body, err := readBody(req)
+	if err != nil {
+		return nil, err
+	}
+	list := r.inTurn()
+	if len(list) == 0 {
+		return nil, errors.New("no replica is known")
+	}
+	var errs []error
+	for _, p := range list {
+		res, err := p.send(req, body)
+		if err == nil && !res.Close {
+			return res, nil
+		}
+		if req.Context().Err() != nil {
+			return res, err // the client has gone
+		}
+		if len(list) > 1 {
+			r.note(p, errors.Join(err, errEnding))
+		}
+		if err == nil {
+			// It closes the idle ones soon, and whoever took one of them just then
+			// wouldn't know what came of its request.
+			p.transport.CloseIdleConnections()
+			return res, nil
+		}
+		errs = append(errs, err)
+		if !unsent(err) && !repeatable(req) {
+			break
+		}
+	}
+	return nil, errors.Join(errs...)
+}
+
+// readBody reads the whole body, since it may have to be sent again.
+func readBody(req *http.Request) ([]byte, error) {
+	if req.Body == nil || req.Body == http.NoBody {
+		return nil, nil
+	}
+	body, err := io.ReadAll(req.Body)
+	return body, errors.Join(err, req.Body.Close())
+}
+
+// send sends req with the body to p.
+func (p *replica) send(req *http.Request, body []byte) (*http.Response, error) {
+	out := req.Clone(req.Context())
+	out.URL.Scheme, out.URL.Host, out.Host = p.base.Scheme, p.base.Host, ""
+	if body != nil {
+		// With GetBody net/http repeats by itself what met a connection that was closed
+		// while idle, under the same rule as ours.
+		out.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+		out.Body, out.ContentLength, out.TransferEncoding = io.NopCloser(bytes.NewReader(body)), int64(len(body)), nil
+	}
+	return p.transport.RoundTrip(out)
+}
+
+// ready returns nil when p says that it can serve.
+func (p *replica) ready(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readyLimit)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "/readyz", nil)
+	if err != nil {
+		return err
+	}
+	res, err := p.send(req, nil)
+	if err != nil {
+		return err
+	}
+	if err := res.Body.Close(); err != nil {
+		return err
+	}
+	if res.StatusCode != http.StatusOK {
+		return fmt.Errorf("GET /readyz: %s", res.Status)
+	}
+	return nil
+}
+
+// unsent reports whether err means that no connection came about.
+func unsent(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "dial"
+}
+
+// repeatable reports whether req may be sent once more although it may have been
+// carried out.
+func repeatable(req *http.Request) bool {
+	return req.Method == http.MethodGet || req.Method == http.MethodHead || req.Header.Get("Idempotency-Key") != ""
+}

@@ -25,7 +25,7 @@ var errMissed = errors.New("nothing was under way that it could hit")
 // chaos is a shop in which things go wrong while customers come and go.
 type chaos struct {
 	*Stack
-	crowd    *crowd
+	market   *market
 	own      map[string][]string // settings, by service
 	database map[string]*Link    // by service
 	provider *Link
@@ -272,7 +272,7 @@ func (c *chaos) freeze(ctx context.Context, names []string) (hits int, what stri
 		if err := c.still(ctx, name); err != nil {
 			return 0, "", err
 		}
-		held, _, err := c.hold(ctx, name, c.crowd.underWay.Load())
+		held, _, err := c.hold(ctx, name, c.market.underWay.Load())
 		if err != nil {
 			return 0, "", err
 		}

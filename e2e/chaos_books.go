@@ -17,7 +17,7 @@ type bookCheck struct {
 
 // checkPromises looks for promises that were broken, for what happened twice, and
 // for what was sold that wasn't there. Everything must have come to rest.
-func checkPromises(ctx context.Context, db *sqlx.DB, c *crowd) ([]string, error) {
+func checkPromises(ctx context.Context, db *sqlx.DB, c *market) ([]string, error) {
 	var ids, callers, keys []string
 	for _, p := range c.placed {
 		ids, callers, keys = append(ids, p.ID), append(callers, p.Customer), append(keys, p.Key)

@@ -24,8 +24,8 @@ type promise struct {
 	Took              time.Duration // from the first request to it
 }
 
-// crowd is the customers of a chaos and what they remember.
-type crowd struct {
+// market is the customers of a chaos and what they remember.
+type market struct {
 	closing  chan struct{} // closed when they are to go home
 	ctx      context.Context
 	end      context.CancelFunc // of whoever doesn't
@@ -50,23 +50,23 @@ const (
 	partSKU = "BOWL-01"
 )
 
-// openCrowd starts n customers, whose wishes are drawn from the seed, and an
+// openMarket starts n customers, whose wishes are drawn from the seed, and an
 // operator who now and then restocks what all of them want. Close it.
-func openCrowd(t testing.TB, base string, n int, seed uint64, haste time.Duration) *crowd {
+func openMarket(t testing.TB, base string, n int, seed uint64, haste time.Duration) *market {
 	ctx, end := context.WithCancel(context.Background())
-	c := &crowd{closing: make(chan struct{}), ctx: ctx, end: end, answers: map[string]int{}}
+	c := &market{closing: make(chan struct{}), ctx: ctx, end: end, answers: map[string]int{}}
 	for i := range n {
-		s := &shopper{crowd: c, customer: NewCustomer(t, base), rand: rand.New(rand.NewPCG(seed, uint64(i)+1)), haste: haste, seen: map[string]int{}}
+		s := &shopper{market: c, customer: NewCustomer(t, base), rand: rand.New(rand.NewPCG(seed, uint64(i)+1)), haste: haste, seen: map[string]int{}}
 		c.work.Go(s.shop)
 	}
-	operator := &shopper{crowd: c, customer: NewCustomer(t, base), rand: rand.New(rand.NewPCG(seed, 0)), haste: haste}
+	operator := &shopper{market: c, customer: NewCustomer(t, base), rand: rand.New(rand.NewPCG(seed, 0)), haste: haste}
 	c.work.Go(operator.restock)
 	return c
 }
 
 // close sends the customers home, each when it has done what it was at, and
 // returns when all are gone. It may be called again.
-func (c *crowd) close() {
+func (c *market) close() {
 	select {
 	case <-c.closing:
 	default:
@@ -79,7 +79,7 @@ func (c *crowd) close() {
 }
 
 // open reports whether the shop's day goes on after d.
-func (c *crowd) open(d time.Duration) bool {
+func (c *market) open(d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
@@ -91,7 +91,7 @@ func (c *crowd) open(d time.Duration) bool {
 }
 
 // complain notes what should never have happened.
-func (c *crowd) complain(format string, args ...any) {
+func (c *market) complain(format string, args ...any) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.allWrong++; len(c.wrong) < 20 {
@@ -100,21 +100,21 @@ func (c *crowd) complain(format string, args ...any) {
 }
 
 // count counts an answer, or none.
-func (c *crowd) count(what string, took time.Duration) {
+func (c *market) count(what string, took time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.answers[what]++
 	c.slowest = max(c.slowest, took)
 }
 
-func (c *crowd) notePlaced(p promise) {
+func (c *market) notePlaced(p promise) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.placed = append(c.placed, p)
 }
 
 // lastPlaced is when the latest promise was made.
-func (c *crowd) lastPlaced() time.Time {
+func (c *market) lastPlaced() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.placed) == 0 {
@@ -123,9 +123,9 @@ func (c *crowd) lastPlaced() time.Time {
 	return c.placed[len(c.placed)-1].At
 }
 
-// shopper is one customer of a crowd.
+// shopper is one customer of a market.
 type shopper struct {
-	*crowd
+	*market
 	customer *Customer
 	rand     *rand.Rand
 	haste    time.Duration // between two wishes, on average

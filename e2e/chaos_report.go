@@ -152,8 +152,8 @@ func (r *chaosReport) tellRates(started time.Time, courses []course) {
 	}
 }
 
-// tellCrowd reports what customers met.
-func (r *chaosReport) tellCrowd(c *crowd) {
+// tellMarket reports what customers met.
+func (r *chaosReport) tellMarket(c *market) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	r.Promised, r.Answers, r.SlowestMS = len(c.placed), c.answers, c.slowest.Milliseconds()

@@ -124,8 +124,8 @@ func (s *shopper) cancel(id string) {
 		all.Go(func() {
 			a, _ := s.ask("cancel", http.MethodPost, "/v1/orders/"+id+"/cancel", nil, []int{http.StatusOK, http.StatusAccepted, http.StatusConflict})
 			if status := decode[Order](s, a).Status; status == "cancelled" || status == "compensating" {
-				s.crowd.mu.Lock()
-				defer s.crowd.mu.Unlock()
+				s.market.mu.Lock()
+				defer s.market.mu.Unlock()
 				s.undone = append(s.undone, id)
 			}
 		})
@@ -201,8 +201,8 @@ func (s *shopper) sendBack() {
 	if r := decode[struct {
 		ReturnID string `json:"return_id"`
 	}](s, a); r.ReturnID != "" {
-		s.crowd.mu.Lock()
-		defer s.crowd.mu.Unlock()
+		s.market.mu.Lock()
+		defer s.market.mu.Unlock()
 		s.returns = append(s.returns, r.ReturnID)
 	}
 }

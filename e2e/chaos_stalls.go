@@ -14,13 +14,13 @@ const (
 // stall is what the services' sessions did in the database at a moment at which no
 // order had been promised for some time: it says what everybody waited for.
 type stall struct {
-	At       float64   `json:"at"` // seconds since the start
-	Sessions []session `json:"sessions"`
-	Error    string    `json:"error,omitempty"` // why nothing can be said
+	At       float64     `json:"at"` // seconds since the start
+	Sessions []dbSession `json:"sessions"`
+	Error    string      `json:"error,omitempty"` // why nothing can be said
 }
 
-// session is a session of the database that has something to do.
-type session struct {
+// dbSession is a session of the database that has something to do.
+type dbSession struct {
 	PID     int     `json:"pid" db:"pid"`
 	Role    string  `json:"role" db:"role"`
 	State   string  `json:"state" db:"state"`
@@ -38,13 +38,13 @@ func (c *chaos) watch(ctx context.Context, started time.Time) func() []stall {
 	var list []stall
 	watching.Go(func() {
 		for pause(ctx, time.Second) {
-			if time.Since(started) < stallAfter || time.Since(c.crowd.lastPlaced()) < stallAfter || len(list) == mostStalls {
+			if time.Since(started) < stallAfter || time.Since(c.market.lastPlaced()) < stallAfter || len(list) == mostStalls {
 				continue
 			}
 			s := stall{At: time.Since(started).Round(time.Millisecond).Seconds()}
 			looking, cancel := context.WithTimeout(ctx, time.Second)
 			err := c.Admin.SelectContext(looking, &s.Sessions, `
-				SELECT pid, usename AS role, state, coalesce(wait_event_type || ' ' || wait_event, '') AS waits,
+				SELECT pid, coalesce(usename, backend_type) AS role, state, coalesce(wait_event_type || ' ' || wait_event, '') AS waits,
 				       array_to_string(pg_blocking_pids(pid), ' ') AS blocked,
 				       coalesce(extract(epoch FROM clock_timestamp() - xact_start), 0) AS seconds, left(regexp_replace(query, '\s+', ' ', 'g'), 200) AS query
 				FROM pg_stat_activity

@@ -60,26 +60,26 @@ func runChaos(t *testing.T, seed uint64, duration time.Duration) {
 		customers, haste = 30, 1500*time.Millisecond
 	}
 	c := newChaos(t)
-	c.crowd = openCrowd(t, c.URL, customers, seed, haste)
-	t.Cleanup(c.crowd.close)
+	c.market = openMarket(t, c.URL, customers, seed, haste)
+	t.Cleanup(c.market.close)
 	started := time.Now()
 	stalls := c.watch(t.Context(), started)
 	faults := c.run(t.Context(), plan, kinds)
 	healed := time.Now()
 	// The customers stay until the last fault is seen to be over.
 	eventually(t, 10*firstAnswer, func() error {
-		if c.crowd.lastPlaced().After(healed.Add(2 * time.Second)) {
+		if c.market.lastPlaced().After(healed.Add(2 * time.Second)) {
 			return nil
 		}
 		return fmt.Errorf("no order was taken since 2 s after the last fault had healed")
 	})
-	c.crowd.close()
+	c.market.close()
 	r := &chaosReport{
 		Seed: seed, Backend: c.Name(), Seconds: time.Since(started).Seconds(), Customers: customers,
 		Orders: map[string]int{}, Stalls: stalls(),
 	}
 	var promised []string
-	for _, p := range c.crowd.placed {
+	for _, p := range c.market.placed {
 		promised = append(promised, p.ID)
 	}
 	gone := time.Since(healed)
@@ -101,7 +101,7 @@ func (c *chaos) finish(t *testing.T, r *chaosReport, v verification, started tim
 	if err != nil {
 		t.Fatal(err)
 	}
-	broken, err := checkPromises(t.Context(), c.Admin, c.crowd)
+	broken, err := checkPromises(t.Context(), c.Admin, c.market)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,9 +115,9 @@ func (c *chaos) finish(t *testing.T, r *chaosReport, v verification, started tim
 	for _, s := range statuses {
 		r.Orders[s.Status] = s.N
 	}
-	r.tellFaults(started, faults, c.crowd.placed, courses)
+	r.tellFaults(started, faults, c.market.placed, courses)
 	r.tellRates(started, courses)
-	r.tellCrowd(c.crowd)
+	r.tellMarket(c.market)
 	r.Wrong = slices.Concat(r.Wrong, broken, c.complaints)
 	r.LoggedErrors = map[string]int{}
 	for _, name := range services {

@@ -19,12 +19,15 @@ import (
 const dialLimit = 5 * time.Second
 
 // Link is a TCP proxy of the test's between a stack's programs and what they
-// connect to, or between customers and consoles: it can be cut and slowed.
+// connect to, or between customers and consoles: it can be cut and slowed, and cut
+// at a COMMIT.
 type Link struct {
 	Host string // where the programs reach it: "host:port"
 
 	listener net.Listener
 	dial     func() (net.Conn, error) // the target
+
+	speaksSQL bool // what passes is PostgreSQL's protocol
 
 	work   sync.WaitGroup
 	mu     sync.Mutex
@@ -32,6 +35,7 @@ type Link struct {
 	cut    bool
 	delay  time.Duration
 	slowed int // what was held up so far
+	commit commitCut
 	closed bool
 }
 
@@ -113,15 +117,19 @@ func (l *Link) close() error {
 	return err
 }
 
-// reset closes all connections, without the orderly end of TCP. It is called
-// with the lock.
+// reset closes all connections. It is called with the lock.
 func (l *Link) reset() {
 	for c := range l.conns {
-		if tcp, ok := c.(*net.TCPConn); ok {
-			_ = tcp.SetLinger(0) // a connection that has ended anyway needs none
-		}
-		_ = c.Close()
+		cutOff(c)
 	}
+}
+
+// cutOff closes a connection without the orderly end of TCP.
+func cutOff(c net.Conn) {
+	if tcp, ok := c.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0) // a connection that has ended anyway needs none
+	}
+	_ = c.Close()
 }
 
 // keep notes a connection, or closes it when none may be.
@@ -168,8 +176,9 @@ func (l *Link) carry(c net.Conn) {
 		return
 	}
 	var back sync.WaitGroup
-	back.Go(func() { l.copy(c, to, c, false) })
-	l.copy(to, c, c, true)
+	s := newSession(l)
+	back.Go(func() { l.copy(c, to, false, s.fromServer) })
+	l.copy(to, c, true, s.fromClient)
 	back.Wait()
 }
 
@@ -187,8 +196,13 @@ func (l *Link) pass(client net.Conn, waits bool) time.Duration {
 	return l.delay
 }
 
-// copy passes on what comes, late if it has to be, and ends both at the end.
-func (l *Link) copy(to, from, client net.Conn, asks bool) {
+// copy passes on what comes, late if it has to be, and ends both at the end, or
+// when something comes that may not pass. What a client sends asks for an answer.
+func (l *Link) copy(to, from net.Conn, asks bool, may func([]byte) bool) {
+	client := to
+	if asks {
+		client = from
+	}
 	defer func() { _, _ = to.Close(), from.Close() }() // either may be closed already
 	b := make([]byte, 64<<10)
 	for {
@@ -196,6 +210,11 @@ func (l *Link) copy(to, from, client net.Conn, asks bool) {
 		if n > 0 {
 			if delay := l.pass(client, asks); delay > 0 {
 				time.Sleep(delay)
+			}
+			if l.speaksSQL && !may(b[:n]) {
+				cutOff(to)
+				cutOff(from)
+				return
 			}
 			if _, err := to.Write(b[:n]); err != nil {
 				return
@@ -217,6 +236,7 @@ func (s *Stack) LinkDatabase(t testing.TB, service string) (l *Link, setting str
 	}
 	network, target := pgconn.NetworkAddress(admin.Host, admin.Port)
 	l = s.link(t, network, target)
+	l.speaksSQL = admin.TLSConfig == nil
 	u := url.URL{
 		Scheme: "postgres", Host: l.Host, Path: "/" + admin.Database, RawQuery: "sslmode=disable",
 		User: url.UserPassword("orderflow_"+service, s.passwords[service]),

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -85,9 +86,9 @@ const (
 )
 
 // countsAsAttempt reports whether a failure is the message's own. What the
-// database or the process did to it (serialisation, deadlock, restart, too many
-// connections, a lost connection, shutdown) is not, unless one of our own
-// limits cut the connection.
+// database or the process did to it (serialisation, deadlock, restart, a disk or
+// memory that is full, too many connections, a lost connection, shutdown) is not,
+// unless one of our own limits cut the connection.
 func countsAsAttempt(err error) bool {
 	if errors.Is(err, errClosing) || errors.Is(err, ErrLost) {
 		return false
@@ -102,10 +103,11 @@ func countsAsAttempt(err error) bool {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
 		switch pg.Code {
-		case "40001", "40P01", "57P01", "57P02", "57P03", "53300":
+		case "40001", "40P01", "57P01", "57P02", "57P03":
 			return false
 		}
-		return true
+		// Insufficient resources, and what the system under the server does to it.
+		return !strings.HasPrefix(pg.Code, "53") && !strings.HasPrefix(pg.Code, "58")
 	}
 	return !connectionLost(err)
 }

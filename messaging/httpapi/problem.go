@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -119,8 +120,9 @@ func unavailable(err error) bool {
 		case "57014", "55P03", "40001", "40P01", "25P03":
 			return true // cut by a limit, or lost against another transaction
 		}
-		// Connection exception, insufficient resources, operator intervention.
-		return strings.HasPrefix(pg.Code, "08") || strings.HasPrefix(pg.Code, "53") || strings.HasPrefix(pg.Code, "57P")
+		// Connection exception, insufficient resources, operator intervention, what the
+		// system under the server does to it.
+		return slices.ContainsFunc([]string{"08", "53", "57P", "58"}, func(class string) bool { return strings.HasPrefix(pg.Code, class) })
 	}
 	for _, gone := range []error{
 		context.DeadlineExceeded, context.Canceled, driver.ErrBadConn, sql.ErrConnDone, net.ErrClosed,

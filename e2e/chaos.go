@@ -41,15 +41,16 @@ type chaos struct {
 func newChaos(t testing.TB) *chaos {
 	t.Helper()
 	c := &chaos{
-		Stack: NewStack(t), own: map[string][]string{}, database: map[string]*Link{}, targets: map[string]*sync.Mutex{},
+		Stack: newStack(t), own: map[string][]string{}, database: map[string]*Link{}, targets: map[string]*sync.Mutex{},
 		asking: &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}},
 	}
-	for _, name := range services {
-		if name != "console" {
-			var setting string
-			c.database[name], setting = c.LinkDatabase(t, name)
-			c.own[name] = append(c.own[name], setting)
-		}
+	if err := c.migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range withDatabase {
+		var setting string
+		c.database[name], setting = c.LinkDatabase(t, name)
+		c.own[name] = []string{setting}
 	}
 	var setting string
 	c.provider, setting = c.LinkProvider(t)
@@ -57,10 +58,7 @@ func newChaos(t testing.TB) *chaos {
 	c.own["payments"] = append(c.own["payments"], setting, "PAYMENTS_PROVIDER_TIMEOUT=2s")
 	c.own["paysim"] = append(c.own["paysim"], "PAYSIM_HANG=3s", "PAYSIM_SLOW=1s", "PAYSIM_WEBHOOK_URL="+c.Peer(first("payments"))+"/v1/provider-webhooks")
 	for _, name := range services {
-		if len(c.own[name]) > 0 {
-			c.Terminate(t, name)
-			c.Launch(t, name, c.own[name]...)
-		}
+		c.Launch(t, name, c.own[name]...)
 	}
 	c.WaitReady(t, services...)
 	c.openForeign(t)

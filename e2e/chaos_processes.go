@@ -45,6 +45,10 @@ func processFaults() []faultKind {
 			strike: func(c *chaos, _ context.Context, f fault) (wound, error) {
 				return slowLink(c.database[f.Whom[0]], f.How)
 			}},
+		{name: "database cut in COMMIT", least: 200 * time.Millisecond, most: 2 * time.Second, strike: (*chaos).strikeCommits,
+			draw: func(r *rand.Rand) ([]string, string) {
+				return []string{oneOf(r, "inventory", "orders", "payments", "notifications")}, oneOf(r, "before", "after")
+			}},
 		{name: "provider cut", least: 500 * time.Millisecond, most: 5 * time.Second,
 			draw:   func(*rand.Rand) ([]string, string) { return []string{"payments"}, "" },
 			strike: func(c *chaos, ctx context.Context, _ fault) (wound, error) { return cutLink(ctx, c.provider) }},

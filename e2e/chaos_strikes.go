@@ -95,10 +95,9 @@ func slowLink(l *Link, delay string) (wound, error) {
 	if err != nil {
 		return wound{}, err
 	}
-	before := l.Slowed()
 	l.Slow(d)
 	count := func(context.Context) (int, string, error) {
-		n := l.Slowed() - before
+		n := l.Hits()
 		return n, fmt.Sprintf("%d packets held up", n), nil
 	}
 	return wound{at: time.Now(), count: count, heal: func(context.Context) error {
@@ -113,6 +112,24 @@ type conductRule struct {
 	Misdeed   string `json:"misdeed"`
 	Count     int    `json:"count"`
 }
+
+// strikeCommits cuts connections of a service in the midst of COMMITs: before the
+// server has heard of them, or after it has done them.
+func (c *chaos) strikeCommits(_ context.Context, f fault) (wound, error) {
+	l := c.database[f.Whom[0]]
+	l.CutCommits(mostCommits, "", f.How == "after")
+	count := func(context.Context) (int, string, error) {
+		n, _ := l.CommitsCut()
+		return n, fmt.Sprintf("%d COMMITs cut", n), nil
+	}
+	return wound{at: time.Now(), count: count, heal: func(context.Context) error {
+		l.CutCommits(0, "", false)
+		return nil
+	}}, nil
+}
+
+// mostCommits is how many COMMITs are cut at most by one fault.
+const mostCommits = 20
 
 // strikeConduct makes the provider misbehave in f.How: operations, a misdeed and in
 // how many requests of each.

@@ -32,6 +32,7 @@ type composeService struct {
 	MemLimit    string   `yaml:"mem_limit"`
 	CPUs        float64  `yaml:"cpus"`
 	Ports       []string
+	Environment map[string]string
 	Healthcheck struct {
 		Test    []string
 		Disable bool
@@ -94,6 +95,9 @@ func TestComposeFile(t *testing.T) {
 			t.Errorf("%s: healthcheck %+v; want one, but for migrate", name, s.Healthcheck)
 		}
 	}
+	if got, want := file.Services["notifications"].Environment["NOTIFICATIONS_SMTP_HOST"]+":"+file.Services["notifications"].Environment["NOTIFICATIONS_SMTP_PORT"], "console:1025"; got != want || file.Services["console"].Environment["MAILBOX_ADDR"] != "0.0.0.0:1025" {
+		t.Errorf("mails go to %s and are caught at %s, want the console's mailbox", got, file.Services["console"].Environment["MAILBOX_ADDR"])
+	}
 	if len(published) != 1 || !strings.HasPrefix(published[0], "127.0.0.1:") {
 		t.Errorf("published: %v, want one port, on loopback", published)
 	}
@@ -126,7 +130,8 @@ func TestDockerfile(t *testing.T) {
 	}
 }
 
-// TestCompose starts the shop by deployments/compose.yaml and buys something.
+// TestCompose starts the shop by deployments/compose.yaml, with two replicas of
+// orders, and buys something at each.
 // Without containers the file is looked at only, by TestComposeFile.
 func TestCompose(t *testing.T) {
 	t.Parallel()
@@ -185,7 +190,7 @@ func TestCompose(t *testing.T) {
 	})
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	if out, err := call(ctx, "up", "--no-build", "--detach"); err != nil {
+	if out, err := call(ctx, "up", "--no-build", "--detach", "--scale", "orders=2"); err != nil {
 		t.Fatalf("%s up: %v\n%s", strings.Join(compose, " "), err, out)
 	}
 	customer := NewCustomer(t, "http://"+addr)
@@ -202,6 +207,33 @@ func TestCompose(t *testing.T) {
 		t.Errorf("way %v, want %v", got, happyWay)
 	}
 	t.Logf("order delivered %s after the start", since(started))
+	eventually(t, healLimit, func() error {
+		list := Must[struct{ Mails []struct{ Subject string } }](t, customer, http.StatusOK, http.MethodGet, "/v1/mailbox?to=ada@example.com", nil)
+		if len(list.Mails) != 4 {
+			return fmt.Errorf("mails %+v, want 4", list.Mails)
+		}
+		return nil
+	})
+	eventually(t, time.Minute, func() error {
+		customer.Place(t, wish("FILTER-01", "tok_ok"))
+		out, err := call(ctx, "logs", "--no-color", "orders")
+		if n := len(placedBy(string(out))); err == nil && n != 2 {
+			err = fmt.Errorf("%d replicas of orders have taken orders, want 2", n)
+		}
+		return err
+	})
+}
+
+// placedBy are the containers that have taken orders, by the logs that compose
+// shows: each line begins with the container's name.
+func placedBy(logs string) map[string]bool {
+	names := map[string]bool{}
+	for line := range strings.Lines(logs) {
+		if name, said, found := strings.Cut(line, "|"); found && strings.Contains(said, "order placed") {
+			names[name] = true
+		}
+	}
+	return names
 }
 
 // findCompose is the command: E2E_COMPOSE, or what is there.

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -91,6 +92,9 @@ type Order struct {
 	} `json:"history"`
 }
 
+// happyWay is the way of an order that meets no obstacle.
+var happyWay = strings.Fields("placed authorizing confirmed fulfilling capturing dispatching shipped delivered")
+
 // Way is the statuses of the order's history.
 func (o Order) Way() []string {
 	list := make([]string, len(o.History))
@@ -161,19 +165,28 @@ func (c *Customer) Place(t testing.TB, w Wish) Order {
 // same key, for as long as there is no answer or a 503, until ctx ends. What it
 // returns was promised with a 2xx.
 func (c *Customer) PlaceSurely(ctx context.Context, w Wish) (Order, error) {
-	key := uuid.NewString()
+	a, err := c.Surely(ctx, http.MethodPost, "/v1/orders", w, "Idempotency-Key", uuid.NewString())
+	if err != nil {
+		return Order{}, err
+	}
+	if a.Status/100 != 2 {
+		return Order{}, fmt.Errorf("place an order: status %d: %s", a.Status, a.Body)
+	}
+	var o Order
+	return o, json.Unmarshal(a.Body, &o)
+}
+
+// Surely sends a request as a client does that doesn't give up: again, for as long
+// as there is no answer, or one that says to come again, until ctx ends.
+func (c *Customer) Surely(ctx context.Context, method, path string, body any, header ...string) (Answer, error) {
 	for {
-		a, err := c.Do(ctx, http.MethodPost, "/v1/orders", w, "Idempotency-Key", key)
-		switch {
-		case err == nil && a.Status/100 == 2:
-			var o Order
-			return o, json.Unmarshal(a.Body, &o)
-		case err == nil && a.Status != http.StatusServiceUnavailable && a.Code() != "idempotency-in-progress":
-			return Order{}, fmt.Errorf("place an order: status %d: %s", a.Status, a.Body)
+		a, err := c.Do(ctx, method, path, body, header...)
+		if err == nil && a.Status != http.StatusServiceUnavailable && a.Code() != "idempotency-in-progress" {
+			return a, nil
 		}
 		select {
 		case <-ctx.Done():
-			return Order{}, errors.Join(ctx.Err(), err)
+			return a, errors.Join(ctx.Err(), err)
 		case <-time.After(20 * time.Millisecond):
 		}
 	}

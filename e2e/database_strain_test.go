@@ -21,24 +21,24 @@ func strains(t *testing.T, order string, c *Customer) []databaseOutage {
 		_, err := h.tx.Exec(`LOCK TABLE orders.orders, messaging.queue_orders, messaging.outbox_orders IN ACCESS EXCLUSIVE MODE`)
 		return err
 	}
-	crowd, foreign := &crowd{t: t, order: order, customer: c}, &foreigners{}
+	crush, foreign := &crush{t: t, order: order, customer: c}, &foreigners{}
 	return []databaseOutage{
 		{"exclusive locks on the orders, their queue and outbox", away, lock, nothing, []string{"place", "order", "orders", "cancel"}},
-		{"the pool of orders used up", away, crowd.come, crowd.gone, []string{"cancel"}},
+		{"the pool of orders used up", away, crush.come, crush.gone, []string{"cancel"}},
 		{"all connections used up", scaled(time.Second, 10*time.Second), foreign.come, foreign.gone, everyQuestion},
 	}
 }
 
-// crowd is customers who all want the same of an order that somebody holds: more
+// crush is customers who all want the same of an order that somebody holds: more
 // than orders has connections for.
-type crowd struct {
+type crush struct {
 	t        *testing.T
 	order    string
 	customer *Customer
 	asking   sync.WaitGroup
 }
 
-func (c *crowd) come(s *Stack, h *hold) error {
+func (c *crush) come(s *Stack, h *hold) error {
 	if _, err := h.tx.Exec(`SELECT FROM orders.orders WHERE id = $1 FOR UPDATE`, c.order); err != nil {
 		return err
 	}
@@ -65,7 +65,7 @@ func (c *crowd) come(s *Stack, h *hold) error {
 	return nil
 }
 
-func (c *crowd) gone(context.Context, *Stack, *hold) error {
+func (c *crush) gone(context.Context, *Stack, *hold) error {
 	c.asking.Wait()
 	return nil
 }

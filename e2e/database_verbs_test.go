@@ -99,6 +99,16 @@ func TestDatabaseVerbs(t *testing.T) {
 	if _, err := victim.Exec(t.Context(), `SELECT`); err == nil {
 		t.Errorf("the session that was killed goes on: %v", victim.Close(t.Context()))
 	}
+	// Until the server has noticed it takes connections, and then cuts them all.
+	eventually(t, 10*time.Second, func() error {
+		said := b.Logs(Database)
+		for _, want := range []string{"received fast shutdown request", "received immediate shutdown request", "terminated by signal 9"} {
+			if !strings.Contains(said, want) {
+				return errors.New("its log doesn't say: " + want + "\n" + tail(said, 40))
+			}
+		}
+		return nil
+	})
 	eventually(t, 10*time.Second, func() error {
 		conn, err := connect()
 		if err == nil {
@@ -109,13 +119,4 @@ func TestDatabaseVerbs(t *testing.T) {
 	if notes++; note() != notes {
 		t.Error("it lost what was committed when a session was killed")
 	}
-	eventually(t, 10*time.Second, func() error { // what a container writes arrives a moment later
-		said := b.Logs(Database)
-		for _, want := range []string{"received fast shutdown request", "received immediate shutdown request", "terminated by signal 9"} {
-			if !strings.Contains(said, want) {
-				return errors.New("its log doesn't say: " + want + "\n" + tail(said, 40))
-			}
-		}
-		return nil
-	})
 }

@@ -39,6 +39,7 @@ func TestDemo(t *testing.T) {
 	again := h.Start(t, "--orders", "0")
 	t.Logf("open again on the same data after %s", again.seconds(t, openAt))
 	CheckShop(t, again.PSQL, promised...)
+	storyOfDemo(t, again, h.crew, "declined-then-paid")
 
 	killed := time.Now()
 	if err := again.kill(); err != nil {

@@ -1,14 +1,10 @@
 package e2e
 
 import (
-	"errors"
-	"fmt"
-	"net/http"
 	"slices"
 	"sync"
 	"testing"
 
-	"github.com/google/uuid"
 	"github.com/jmoiron/sqlx"
 )
 
@@ -88,20 +84,10 @@ func queuesOf(t *testing.T, db *sqlx.DB) []string {
 // undone before it was done stays undone.
 func TestDoubledAndReordered(t *testing.T) {
 	t.Parallel()
-	s := NewStack(t)
-	withMails(t, s)
+	s := NewStack(t, WithMails)
 	disturb(t, s)
 
-	stories := []func(*testing.T, *Customer, string) error{
-		func(t *testing.T, c *Customer, id string) error { return c.arrive(t, id, 10*goesOn) },
-		func(t *testing.T, c *Customer, id string) error { return c.cancel(t, id) },
-		func(t *testing.T, c *Customer, id string) error {
-			return errors.Join(c.reach(t, id, 10*goesOn, "authorizing"), c.cancel(t, id))
-		},
-		func(t *testing.T, c *Customer, id string) error {
-			return errors.Join(c.arrive(t, id, 10*goesOn), c.sendBack(t, id), c.reach(t, id, 10*goesOn, "refunded"))
-		},
-	}
+	stories := []story{keeps, cancels, cancelsLate, sendsBack}
 	n := len(stories) * scaled(8, 100)
 	var mu sync.Mutex
 	var promised []string
@@ -111,15 +97,13 @@ func TestDoubledAndReordered(t *testing.T) {
 		c := NewCustomer(t, s.URL)
 		customers.Go(func() {
 			for i := range next {
-				o, err := c.PlaceSurely(t.Context(), wish("FILTER-01", "tok_ok"))
-				if err == nil {
-					err = stories[i%len(stories)](t, c, o.ID)
-				}
+				id, err := stories[i%len(stories)].live(t, c)
 				if err != nil {
-					t.Errorf("story %d: %v", i%len(stories), err)
+					t.Errorf("order %d: %v", i, err)
+					continue
 				}
 				mu.Lock()
-				promised = append(promised, o.ID)
+				promised = append(promised, id)
 				mu.Unlock()
 			}
 		})
@@ -184,29 +168,4 @@ func checkDisturbed(t *testing.T, s *Stack) {
 			t.Errorf("no %s came before its %s: the test proves nothing", kinds[0], kinds[1])
 		}
 	}
-}
-
-// cancel cancels the order and waits until it has ended so.
-func (c *Customer) cancel(t *testing.T, id string) error {
-	a, err := c.Do(t.Context(), http.MethodPost, "/v1/orders/"+id+"/cancel", nil)
-	if err == nil && a.Status/100 != 2 {
-		err = fmt.Errorf("status %d: %s", a.Status, a.Body)
-	}
-	if err != nil {
-		return fmt.Errorf("cancel order %s: %w", id, err)
-	}
-	return c.reach(t, id, 10*goesOn, "cancelled")
-}
-
-// sendBack announces that the order's piece is sent back.
-func (c *Customer) sendBack(t *testing.T, id string) error {
-	a, err := c.Do(t.Context(), http.MethodPost, "/v1/orders/"+id+"/returns",
-		map[string]any{"lines": []Line{{"FILTER-01", 1}}}, "Idempotency-Key", uuid.NewString())
-	if err == nil && a.Status != http.StatusAccepted {
-		err = fmt.Errorf("status %d: %s", a.Status, a.Body)
-	}
-	if err != nil {
-		return fmt.Errorf("send order %s back: %w", id, err)
-	}
-	return nil
 }

@@ -1,8 +1,13 @@
 // Package e2e tests the shop as its customers and its operators meet it: real
 // programs as separate processes, a real PostgreSQL, HTTP through the console,
-// and faults from outside: kill -9, SIGTERM, a slow handler, a foreign
-// transaction. It imports no service and looks into the database only to check
-// what must hold afterwards (check.go).
+// and faults from outside: kill -9, SIGTERM, a slow or failing handler, a foreign
+// transaction, messages that nobody can read (poison_test.go), that come several
+// times and in any order (disturb_test.go) or whose wake-up is lost (wakeup_test.go),
+// a provider that misbehaves (misdeeds_test.go); and from inside, a process that dies
+// between two steps (crash_test.go, FAULT_CRASH). It imports no service and looks
+// into the database only to put such a fault there, and to check what must hold
+// afterwards (check.go). The paths that customers can cause are told as stories, by
+// shopctl: services/internal/scenario has them, and TestScenarios runs all of them.
 //
 // A Backend is what the programs run on; a Stack is one whole shop on a backend
 // of its own. E2E_BACKEND names it, or says auto, as it does unset: then it is
@@ -15,8 +20,16 @@
 //   - external: plain processes on the server of DATABASE_URL, an administrator's,
 //     where each stack makes a database and drops it. The services' roles stay.
 //
+// A Stack may have several replicas of each service. The console shares requests
+// out among them; before several consoles, and several of the provider, stands a
+// Link that does so for connections.
+//
 // A backend that was named is taken or the tests fail. A Link is a proxy of the
 // test's between a program and its database or the provider.
+//
+// TestChaos draws faults of all kinds from a seed, under customers who order, cancel
+// and retry, and leaves a report, a plot and the programs' logs:
+// -chaos DURATION, -seed N, -chaos-out DIR.
 //
 // Tests are scaled down; ORDERFLOW_LONG=1 runs them at full length. Nothing is
 // skipped: what can't run fails and says what to do. Nothing stays behind, not

@@ -34,8 +34,8 @@ type Link struct {
 	conns  map[net.Conn]bool // whether what a client has sent last waits for an answer
 	cut    bool
 	delay  time.Duration
-	slowed int // what was held up so far
 	commit commitCut
+	hits   int // connections that were cut and pieces that were held up since the last Heal
 	closed bool
 }
 
@@ -92,18 +92,21 @@ func (l *Link) CutUnderWay() int {
 	return n
 }
 
-// Slowed is how often Slow has held something up.
-func (l *Link) Slowed() int {
+// Hits is what Heal would return.
+func (l *Link) Hits() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.slowed
+	return l.hits
 }
 
-// Heal ends what Cut and Slow have begun.
-func (l *Link) Heal() {
+// Heal ends what Cut and Slow have begun, and returns how many connections were
+// cut and how many pieces of what passed were held up.
+func (l *Link) Heal() (hits int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.cut, l.delay = false, 0
+	hits = l.hits
+	l.cut, l.delay, l.hits = false, 0, 0
+	return hits
 }
 
 // close ends the link; nothing of it is left then.
@@ -122,6 +125,7 @@ func (l *Link) reset() {
 	for c := range l.conns {
 		cutOff(c)
 	}
+	l.hits += len(l.conns)
 }
 
 // cutOff closes a connection without the orderly end of TCP.
@@ -191,7 +195,7 @@ func (l *Link) pass(client net.Conn, waits bool) time.Duration {
 		l.conns[client] = waits
 	}
 	if l.delay > 0 {
-		l.slowed++
+		l.hits++
 	}
 	return l.delay
 }

@@ -75,8 +75,10 @@ func poisons() []poison {
 func poisoned(t *testing.T, s *Stack, base LoadResult) {
 	c := NewCustomer(t, s.URL)
 	list := poisons()
-	load := s.Load(t, loadRate, scaled(4*time.Second, 30*time.Second))
-	time.Sleep(500 * time.Millisecond) // for the load to begin
+	load := s.Load(t, loadRate, scaled(5*time.Second, 30*time.Second))
+	if err := c.arrive(t, c.Place(t, wish("FILTER-01", "tok_ok")).ID, 10*goesOn); err != nil { // the load has begun by then
+		t.Fatal(err)
+	}
 	order := c.Place(t, wish("FILTER-01", "tok_ok")).ID
 	started := time.Now()
 	for _, p := range list {

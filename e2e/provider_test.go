@@ -3,6 +3,7 @@ package e2e
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -11,19 +12,26 @@ import (
 // goesOn is how soon an order is to go on once the provider answers again.
 const goesOn = 30 * time.Second
 
-// TestProviderTimeouts has the provider do what it is asked for and never say so,
-// once for every order: when the money is set aside, or when it is taken. Every
-// customer is charged once, and every order goes on.
-func TestProviderTimeouts(t *testing.T) {
+// TestProvider has the provider misbehave in all the ways it can, towards a shop that
+// goes on selling: whatever is said or not, each thing is done once, and every order
+// goes on.
+func TestProvider(t *testing.T) {
 	t.Parallel()
 	s := NewStack(t)
 	// Nobody waits long for an answer that doesn't come.
-	for service, extra := range map[string]string{"payments": "PAYMENTS_PROVIDER_TIMEOUT=500ms", "paysim": "PAYSIM_HANG=1s"} {
-		s.Terminate(t, service)
-		s.Launch(t, service, extra)
-	}
+	s.relaunch(t, "payments", "PAYMENTS_PROVIDER_TIMEOUT=1s")
+	s.relaunch(t, "paysim", "PAYSIM_HANG=2s", "PAYSIM_SLOW=400ms", "PAYSIM_WEBHOOK_POLL=100ms",
+		"PAYSIM_WEBHOOK_URL="+s.Peer(first("payments"))+"/v1/provider-webhooks")
 	s.WaitReady(t, "paysim", "payments")
+	t.Run("time-outs", func(t *testing.T) { providerTimeouts(t, s) })
+	t.Run("misdeeds", func(t *testing.T) { providerMisdeeds(t, s) })
+	t.Run("down", func(t *testing.T) { providerDown(t, s) })
+}
 
+// providerTimeouts has the provider do what it is asked for and never say so, once
+// for every order: when the money is set aside, or when it is taken. Every customer
+// is charged once, and every order goes on.
+func providerTimeouts(t *testing.T, s *Stack) {
 	n := scaled(10, 200)
 	var ids []string
 	var mu sync.Mutex
@@ -86,15 +94,15 @@ func (c *Customer) arrive(t *testing.T, id string, limit time.Duration) error {
 	return c.reach(t, id, limit, "delivered")
 }
 
-// reach waits until the order is in status.
-func (c *Customer) reach(t *testing.T, id string, limit time.Duration, status string) error {
+// reach waits until the order is in one of statuses.
+func (c *Customer) reach(t *testing.T, id string, limit time.Duration, statuses ...string) error {
 	for end := time.Now().Add(limit); ; time.Sleep(100 * time.Millisecond) {
 		o, err := c.look(t, id)
-		if err == nil && o.Status == status {
+		if err == nil && slices.Contains(statuses, o.Status) {
 			return nil
 		}
 		if time.Now().After(end) {
-			return errors.Join(fmt.Errorf("after %s order %s is %q (%s), want %s", limit, id, o.Status, o.ReasonCode, status), err)
+			return errors.Join(fmt.Errorf("after %s order %s is %q (%s), want one of %v", limit, id, o.Status, o.ReasonCode, statuses), err)
 		}
 	}
 }

@@ -26,7 +26,7 @@ func replicasOf(service string, from, to int) (list []string) {
 // the shop, none of whom must see it. Then it measures what they are worth.
 func TestReplicas(t *testing.T) {
 	t.Parallel()
-	s := NewStackFor(t, 3)
+	s := NewStack(t, WithReplicas(3))
 	for _, name := range services {
 		s.Launch(t, name+"-2")
 	}

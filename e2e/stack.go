@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"slices"
 	"strconv"
@@ -42,24 +44,28 @@ type Stack struct {
 	mu        sync.Mutex
 	up        map[Process]bool // of all that were ever launched
 	links     []*Link
+	mails     bool
 }
+
+// Option is what a stack is only when it is asked for.
+type Option func(*Stack)
+
+// WithMails has the shop send its mails, to the mailbox of its one console. Under
+// load that is a fifth of all the work, so that stacks are without.
+func WithMails(s *Stack) { s.mails = true }
+
+// WithReplicas has the shop have up to n copies of each service: the console shares
+// requests out among those that are up, and so does a Link before the consoles, and
+// one before the providers. The first of each is started; Launch the others.
+func WithReplicas(n int) Option { return func(s *Stack) { s.replicas = n } }
 
 // NewStack starts a shop for t and returns when it takes orders. When t ends,
 // all programs are stopped, each of which must end with code 0, and t fails when
 // one had ended by itself; when t has failed, the ends of their logs are shown.
-func NewStack(t testing.TB) *Stack {
-	t.Helper()
-	return NewStackFor(t, 1)
-}
-
-// NewStackFor is NewStack for a shop that may have up to so many replicas of each
-// service: the console shares requests out among those that are up, and so does a
-// Link before the consoles, and one before the providers. The first of each is
-// started; Launch the others.
-func NewStackFor(t testing.TB, replicas int) *Stack {
+func NewStack(t testing.TB, options ...Option) *Stack {
 	t.Helper()
 	started := time.Now()
-	s := newStack(t, replicas)
+	s := newStack(t, options...)
 	if err := s.migrate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -72,13 +78,16 @@ func NewStackFor(t testing.TB, replicas int) *Stack {
 }
 
 // newStack is a shop with an empty database, of which nothing runs yet.
-func newStack(t testing.TB, replicas int) *Stack {
+func newStack(t testing.TB, options ...Option) *Stack {
 	t.Helper()
 	b, err := newBackend(t.Context())
 	if err != nil {
 		t.Fatalf("nothing to run the shop on: %v", err)
 	}
-	s := &Stack{Backend: b, replicas: replicas, passwords: map[string]string{}, up: map[Process]bool{}}
+	s := &Stack{Backend: b, replicas: 1, passwords: map[string]string{}, up: map[Process]bool{}}
+	for _, o := range options {
+		o(s)
+	}
 	t.Cleanup(func() { s.close(t) })
 	if s.crew, err = newCrew("tools"); err != nil {
 		t.Fatal(err)
@@ -90,7 +99,7 @@ func newStack(t testing.TB, replicas int) *Stack {
 		s.passwords[name] = rand.Text()
 	}
 	s.URL, s.provider = s.Reach(first("console")), s.Peer(first("paysim"))
-	if replicas > 1 {
+	if s.replicas > 1 {
 		s.URL = s.balance(t, "console").local()
 		s.provider = "http://" + s.balance(t, "paysim").Host
 	}
@@ -145,23 +154,39 @@ func (s *Stack) Launch(t testing.TB, name string, extra ...string) {
 	if p.Replica > s.replicas {
 		t.Fatalf("launch %s: the shop is one for %d replicas", p, s.replicas)
 	}
-	if _, err := s.Start(t.Context(), p, s.settings(p.Service, extra)); err != nil {
+	if err := s.launch(t.Context(), p, extra...); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func (s *Stack) launch(ctx context.Context, p Process, extra ...string) error {
+	if _, err := s.Start(ctx, p, s.settings(p.Service, extra)); err != nil {
+		return err
+	}
 	s.setUp(p, true)
+	return nil
 }
 
 func (s *Stack) settings(service string, extra []string) map[string]string {
 	env := map[string]string{}
 	switch service {
 	case "console":
-		env["MAILBOX_ADDR"] = "127.0.0.1:0" // of several stacks each its own
+		env["MAILBOX_ADDR"] = "off"
+		if s.mails {
+			env["MAILBOX_ADDR"], _, _ = s.mailbox()
+		}
 		for _, name := range []string{"orders", "payments", "inventory", "notifications"} {
 			env[strings.ToUpper(name)+"_URL"] = strings.Join(s.peers(name), ",")
 		}
 	case "payments":
 		env["PAYMENTS_PROVIDER_URL"] = s.provider
 		env["PAYMENTS_PROVIDER_KEY"] = s.passwords["paysim"]
+	case "notifications":
+		if s.mails {
+			_, env["NOTIFICATIONS_SMTP_HOST"], env["NOTIFICATIONS_SMTP_PORT"] = s.mailbox()
+			env["NOTIFICATIONS_SMTP_TLS"] = "none"
+		}
+		env["NOTIFICATIONS_WEBHOOK_INSECURE"] = "true" // the endpoints are the test's
 	case "paysim":
 		env["PAYSIM_API_KEY"] = s.passwords["paysim"]
 	}
@@ -182,6 +207,25 @@ func (s *Stack) peers(service string) []string {
 		list[i] = s.Peer(Process{Service: service, Replica: i + 1})
 	}
 	return list
+}
+
+// mailbox is where the console catches the shop's mails, and how notifications
+// reaches it.
+func (s *Stack) mailbox() (listen, host, port string) {
+	at := func(p Process) *url.URL {
+		u, err := url.Parse(s.Peer(p))
+		if err != nil {
+			panic(fmt.Sprintf("address of %s: %v", p, err)) // a backend makes them
+		}
+		return u
+	}
+	host, port = at(first("console")).Hostname(), "1025"
+	if ip := net.ParseIP(host); ip == nil {
+		return "0.0.0.0:" + port, host, port
+	}
+	// Loopback is shared with other stacks: a port that is nobody else's.
+	port = at(first("mailbox")).Port()
+	return net.JoinHostPort(host, port), host, port
 }
 
 func (s *Stack) setUp(p Process, up bool) {
@@ -223,16 +267,21 @@ func (s *Stack) WaitReady(t testing.TB, names ...string) {
 		p := process(name)
 		c := NewCustomer(t, s.Reach(p))
 		eventually(t, 30*time.Second, func() error {
-			a, err := c.Do(t.Context(), http.MethodGet, "/readyz", nil)
-			if err == nil && a.Status != http.StatusOK {
-				err = fmt.Errorf("GET /readyz: status %d: %s", a.Status, a.Body)
-			}
-			if err != nil {
+			if err := c.ready(t.Context()); err != nil {
 				return fmt.Errorf("%s isn't ready: %w\n%s", p, err, tail(s.Logs(p), 10))
 			}
 			return nil
 		})
 	}
+}
+
+// ready returns nil when whoever is at c.Base can serve.
+func (c *Customer) ready(ctx context.Context) error {
+	a, err := c.Do(ctx, http.MethodGet, "/readyz", nil)
+	if err == nil && a.Status != http.StatusOK {
+		err = fmt.Errorf("GET /readyz: status %d: %s", a.Status, a.Body)
+	}
+	return err
 }
 
 // Terminate stops the process as an operator does, and returns how long that

@@ -20,10 +20,10 @@ const overtakes = lease + 2*time.Second
 // another; and step whatever falls due.
 func TestTogether(t *testing.T) {
 	t.Parallel()
-	s := newStack(t, 2)
+	s := newStack(t, WithReplicas(2))
 	s.startTogether(t)
 	// Work takes long enough to be caught at.
-	slow := map[string]string{"payments": "FAULT_SLOW=payments.authorize_payment=300ms", "orders": "FAULT_SLOW=payments.payment_authorized=100ms"}
+	slow := map[string]string{"payments": "FAULT_SLOW=payments.authorize_payment=150ms", "orders": "FAULT_SLOW=payments.payment_authorized=100ms"}
 	for service, extra := range slow {
 		for _, replica := range replicasOf(service, 1, 2) {
 			s.Terminate(t, replica)
@@ -42,9 +42,7 @@ func TestTogether(t *testing.T) {
 	for _, h := range frozen {
 		s.awaitTakeover(t, h)
 	}
-	for _, h := range frozen {
-		s.thaw(t, h)
-	}
+	s.thaw(t, frozen)
 	result := load.Wait(t)
 	promised := shop.close(t)
 	CheckShop(t, s.DSN("", ""), promised...)
@@ -89,8 +87,9 @@ type held struct {
 	said     int // bytes of its log before
 }
 
-// freeze pauses the replica at a moment when it has work in its hands: what it
-// has claimed is still so a second later, which is longer than anything takes.
+// freeze pauses the replica at a moment when it has work in its hands: what was
+// claimed lately, and is still a second later, which is longer than anything takes.
+// Older claims are those of the dead.
 func (s *Stack) freeze(t *testing.T, replica string) held {
 	t.Helper()
 	p := process(replica)
@@ -103,17 +102,18 @@ func (s *Stack) freeze(t *testing.T, replica string) held {
 		}
 		return list
 	}
-	for end := time.Now().Add(30 * time.Second); ; {
+	for end := time.Now().Add(time.Minute); ; {
+		old := claimed()
+		time.Sleep(time.Second)
 		if err := s.Pause(p); err != nil {
 			t.Fatal(err)
 		}
 		h := held{replica: replica, at: time.Now(), said: len(s.Logs(p))}
-		before := claimed()
-		if len(before) > 0 {
+		lately := slices.DeleteFunc(claimed(), func(m string) bool { return slices.Contains(old, m) })
+		if len(lately) > 0 {
 			time.Sleep(time.Second)
-			after := claimed()
-			for _, m := range before {
-				if slices.Contains(after, m) {
+			for _, m := range claimed() {
+				if slices.Contains(lately, m) {
 					id, _, _ := strings.Cut(m, " ")
 					h.messages = append(h.messages, id)
 				}
@@ -129,7 +129,6 @@ func (s *Stack) freeze(t *testing.T, replica string) held {
 		if time.Now().After(end) {
 			t.Fatalf("%s has had no work in its hands whenever it was frozen", replica)
 		}
-		time.Sleep(20 * time.Millisecond)
 	}
 }
 
@@ -153,42 +152,53 @@ func (s *Stack) awaitTakeover(t *testing.T, h held) {
 }
 
 // fenced is what a consumer says whose message has become another's: its lease,
-// its transaction or its time was over.
+// its transaction or its time was over. One that was frozen between claiming and
+// beginning says nothing: it lets go of what it sees is over.
 var fenced = []string{
-	"message is another consumer's now", "the lease went to another consumer", "the database connection is gone", "the handler ran past its time limit",
+	"message is another consumer's now", "the lease went to another consumer", "the database connection is gone",
+	"the handler ran past its time limit", "message is slow, it will run alone",
 }
 
-// thaw lets a frozen replica go on with what others have done meanwhile. It must
-// notice that, and what it held must have been handled once.
-func (s *Stack) thaw(t *testing.T, h held) {
+// thaw lets frozen replicas go on with what others have done meanwhile. They must
+// notice that, and what they held must have been handled once, by somebody who
+// claimed it after them.
+func (s *Stack) thaw(t *testing.T, frozen []held) {
 	t.Helper()
-	p := process(h.replica)
-	if err := s.Resume(p); err != nil {
-		t.Fatal(err)
-	}
-	noticed := 0
-	eventually(t, healLimit, func() error {
-		for line := range strings.Lines(s.Logs(p)[h.said:]) {
-			if slices.ContainsFunc(fenced, func(words string) bool { return strings.Contains(line, words) }) {
-				noticed++
-			}
+	for _, h := range frozen {
+		if err := s.Resume(process(h.replica)); err != nil {
+			t.Fatal(err)
 		}
-		if noticed == 0 {
-			return fmt.Errorf("%s hasn't noticed that its %d messages are others' now", h.replica, len(h.messages))
+	}
+	noticed := make([]int, len(frozen))
+	eventually(t, healLimit, func() error {
+		all := 0
+		for i, h := range frozen {
+			noticed[i] = 0
+			for line := range strings.Lines(s.Logs(process(h.replica))[h.said:]) {
+				if slices.ContainsFunc(fenced, func(words string) bool { return strings.Contains(line, words) }) {
+					noticed[i]++
+				}
+			}
+			all += noticed[i]
+		}
+		if all == 0 {
+			return errors.New("no replica that was frozen has noticed that its messages are others' now")
 		}
 		return nil
 	})
-	var rows, again int
-	err := s.Admin.QueryRowxContext(t.Context(), `
-		SELECT count(*), count(*) FILTER (WHERE attempts > 1) FROM messaging.inbox_`+p.Service+`
-		WHERE message_id = ANY ($1::uuid[])`, h.messages).Scan(&rows, &again)
-	if err != nil {
-		t.Fatalf("look what became of the messages that %s held: %v", h.replica, err)
+	for i, h := range frozen {
+		var rows, again int
+		err := s.Admin.QueryRowxContext(t.Context(), `
+			SELECT count(*), count(*) FILTER (WHERE attempts > 1) FROM messaging.inbox_`+process(h.replica).Service+`
+			WHERE message_id = ANY ($1::uuid[])`, h.messages).Scan(&rows, &again)
+		if err != nil {
+			t.Fatalf("look what became of the messages that %s held: %v", h.replica, err)
+		}
+		if rows != len(h.messages) || again != rows {
+			t.Errorf("%s held %d messages: handled %d times, %d of them after another had claimed them; want each once, so", h.replica, len(h.messages), rows, again)
+		}
+		t.Logf("%s: once it went on, it was fenced (noticed %d times), and its messages were handled once", h.replica, noticed[i])
 	}
-	if rows != len(h.messages) || again != rows {
-		t.Errorf("%s held %d messages: handled %d times, %d of them after another had claimed them; want each once, so", h.replica, len(h.messages), rows, again)
-	}
-	t.Logf("%s: once it went on, it was fenced (noticed %d times), and its messages were handled once", h.replica, noticed)
 }
 
 // checkOrder compares what orders told of each order, in the order in which its

@@ -292,9 +292,14 @@ func (b *Bus) Run(ctx context.Context) error {
 	b.ready.Store(false)
 	b.at(crashDrainBegun)
 	cancel()
-	for _, s := range subs {
-		err = errors.Join(err, s.Close())
+	// All at once: none may go on claiming while another finishes what it has.
+	closed := make([]error, len(subs))
+	var closing sync.WaitGroup
+	for i, s := range subs {
+		closing.Go(func() { closed[i] = s.Close() })
 	}
+	closing.Wait()
+	err = errors.Join(err, errors.Join(closed...))
 	if router != nil {
 		err = errors.Join(err, router.Close())
 	}

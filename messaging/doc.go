@@ -68,7 +68,8 @@
 // that talk to the outside): each message by itself, its lease renewed until the
 // handler's deadline; what the handler returns runs in the acknowledging
 // transaction, which rolls back when the token has gone. What is answered while
-// another is being recorded is recorded together; when that fails, each by itself.
+// another is being recorded is recorded together; when that fails, each by itself,
+// unless the server is away: then all are given back.
 //
 // Round trips are what a message costs most. So in both modes BEGIN goes with the
 // first statement (conn.go), and the writes that nobody reads (Tx.Queue), trace,

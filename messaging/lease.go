@@ -112,6 +112,9 @@ func (c *consumer) settle(m claimed, err error) {
 	case errors.Is(err, errUnknownOutcome):
 		c.sub.cfg.Log.Warn("outcome of a commit is unknown, what it left is given back", "topic", c.table.name, "message_id", m.ID, "kind", m.Kind, "err", err)
 		c.giveBack([]claimed{m}, pause())
+	case errors.Is(err, errAway):
+		c.sub.cfg.Log.Warn("message can't be recorded now, it is given back", "topic", c.table.name, "message_id", m.ID, "kind", m.Kind, "err", err)
+		c.giveBack([]claimed{m}, pause())
 	case errors.Is(err, ErrLost):
 		c.sub.cfg.Log.Warn("message is another consumer's now", "topic", c.table.name, "message_id", m.ID, "kind", m.Kind, "err", err)
 	default:
@@ -162,9 +165,14 @@ func (c *consumer) record(m claimed, d *delivery) error {
 	return <-a.done
 }
 
+// errAway is why messages are given back that were answered: the server can't be
+// told. It is no fault of theirs.
+var errAway = errors.New("the database doesn't answer")
+
 // recordAll is one recorder: it takes all that has been answered meanwhile, and
 // records it together. When that fails each is recorded by itself, so that nobody
-// suffers from another's error.
+// suffers from another's error; but when the server is away all are told so at
+// once, which would cost each its whole time otherwise.
 func (c *consumer) recordAll() {
 	for a := range c.answered {
 		list := []answered{a}
@@ -178,15 +186,33 @@ func (c *consumer) recordAll() {
 				more = false
 			}
 		}
-		err := c.recordBatch(list)
+		err := c.recordOrAway(list)
 		for _, a := range list {
-			if err != nil && len(list) > 1 && !errors.Is(err, errUnknownOutcome) {
-				a.done <- c.recordBatch([]answered{a})
-			} else {
-				a.done <- err
+			own := err
+			if len(list) > 1 && err != nil && !errors.Is(err, errUnknownOutcome) && !errors.Is(err, errAway) {
+				if own = c.recordOrAway([]answered{a}); errors.Is(own, errAway) {
+					err = own // for those after it, too
+				}
 			}
+			a.done <- own
 		}
 	}
+}
+
+// recordOrAway is recordBatch, with errAway for what failed because the server is
+// away. What looks like that may be a lock that one record waits for, or one
+// connection that was cut: so the server is asked.
+func (c *consumer) recordOrAway(list []answered) error {
+	err := c.recordBatch(list)
+	if err == nil || !connectionLost(err) && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(c.base, time.Second)
+	defer cancel()
+	if c.sub.cfg.DB.PingContext(ctx) != nil {
+		err = errors.Join(errAway, err)
+	}
+	return err
 }
 
 // recordBatch runs the records of list in one transaction, guarded by the tokens

@@ -88,13 +88,14 @@ func (s *Subscriber) Subscribe(ctx context.Context, queue string) (<-chan *messa
 		return nil, fmt.Errorf("subscribe to %s: %w", queue, ErrClosed)
 	}
 	stop, cancel := context.WithCancel(ctx)
+	base, cut := context.WithCancel(context.WithoutCancel(ctx))
 	inbox := ""
 	if s.cfg.Mode == Leased {
 		inbox = s.spec().Name
 	}
 	c := &consumer{
 		sub: s, table: newQueueTable(s.cfg.DB, queue, inbox, s.cfg.limits), bell: s.wakes.bell(queue),
-		base: context.WithoutCancel(ctx), stop: stop, out: make(chan *message.Message),
+		base: base, stop: stop, out: make(chan *message.Message),
 		suspects: make(chan struct{}, 1),
 	}
 	var workers sync.WaitGroup
@@ -118,14 +119,23 @@ func (s *Subscriber) Subscribe(ctx context.Context, queue string) (<-chan *messa
 		case <-stop.Done():
 		}
 		cancel()
+		late := time.AfterFunc(closeLimit, cut)
 		workers.Wait()
+		late.Stop()
+		cut()
 		close(c.out)
 	})
 	return c.out, nil
 }
 
+// closeLimit is when a consumer that was closed gives up what it waits for. All that
+// is in hand ends before, each by its own time limit, unless the server hangs: then
+// leases must run out.
+const closeLimit = 8 * time.Second
+
 // Close stops taking messages and returns once nothing is in hand any more. Each
-// message in hand has until the end of its own time limit.
+// message in hand has until the end of its own time limit, all of them until
+// closeLimit.
 func (s *Subscriber) Close() error {
 	s.mu.Lock()
 	s.closed = true
@@ -140,7 +150,7 @@ type consumer struct {
 	sub   *Subscriber
 	table *queueTable
 	bell  *bell
-	base  context.Context // never ends: a shutdown doesn't cut what is in hand
+	base  context.Context // ends closeLimit after stop: a shutdown doesn't cut what is in hand
 	stop  context.Context // ends when no more is to be taken
 	out   chan *message.Message
 

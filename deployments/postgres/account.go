@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -105,17 +106,17 @@ func (a account) may(st fs.FileInfo, bit fs.FileMode) bool {
 	return mode&bit != 0
 }
 
-// newRun names a directory for a server's socket and what the watchdog needs.
-func (a account) newRun() string {
-	return filepath.Join(a.tempBase(), "orderflow-"+strings.ToLower(rand.Text()[:16]))
+// newRun names a directory in dir, "" for os.TempDir, for a server's socket and what
+// the watchdog needs.
+func (a account) newRun(dir string) string {
+	return filepath.Join(a.tempBase(cmp.Or(dir, os.TempDir())), "orderflow-"+strings.ToLower(rand.Text()[:16]))
 }
 
-// tempBase is the directory for sockets and temporary clusters: os.TempDir when
-// the account can make and remove directories there and a socket's path below
-// it stays under 100 bytes (the kernel's limit is 104 on macOS, 108 on Linux).
-func (a account) tempBase() string {
+// tempBase is the directory for sockets and temporary clusters: dir when the
+// account can make and remove directories there and a socket's path below it
+// stays under 100 bytes (the kernel's limit is 104 on macOS, 108 on Linux), else /tmp.
+func (a account) tempBase(dir string) string {
 	const below = len("/orderflow-0123456789abcdef/.s.PGSQL.65535")
-	dir := os.TempDir()
 	if len(dir)+below >= 100 {
 		return "/tmp"
 	}

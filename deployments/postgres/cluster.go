@@ -47,7 +47,7 @@ func newCluster(ctx context.Context, cfg Config, p place, bins []string) (*clust
 	if err != nil {
 		return nil, err
 	}
-	c := &cluster{place: p, log: cfg.Log, as: as, settings: cfg.Settings, ports: freePort, run: as.newRun()}
+	c := &cluster{place: p, log: cfg.Log, as: as, settings: cfg.Settings, ports: freePort, run: as.newRun(cfg.TempDir)}
 	if c.temp {
 		c.home = c.run
 	}

@@ -68,7 +68,7 @@ func startContainer(ctx context.Context, cfg Config, p place, why string) (*Serv
 		return nil, err
 	}
 	c := &container{place: p, log: cfg.Log, docker: d, image: image, settings: cfg.Settings}
-	c.run = account{}.newRun()
+	c.run = account{}.newRun(cfg.TempDir)
 	c.name = filepath.Base(c.run)
 	if !c.temp {
 		// The same for a home, so that Docker itself refuses a second one.

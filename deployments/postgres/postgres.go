@@ -33,6 +33,10 @@ type Config struct {
 	// is removed by Stop, and also when the process dies without calling it.
 	Temp bool
 
+	// TempDir is where that directory is made, and the one of the socket; "" means
+	// os.TempDir. Where the server's account may not go, /tmp is taken.
+	TempDir string
+
 	// Settings are further server settings, stronger than our own, such as
 	// {"max_connections": "50"}.
 	Settings map[string]string

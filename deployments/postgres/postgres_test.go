@@ -18,8 +18,13 @@ import (
 
 func TestTemporaryClusterIsReachedBothWaysAndLeavesNothing(t *testing.T) {
 	t.Parallel()
-	s := start(t, Config{Temp: true, Settings: map[string]string{"max_connections": "33"}})
+	dir := openDir(t)
+	check(t, os.Chmod(dir, 0o777))
+	s := start(t, Config{Temp: true, TempDir: dir, Settings: map[string]string{"max_connections": "33"}})
 	run, pid := clusterOf(s).run, s.PID()
+	if filepath.Dir(run) != dir || filepath.Dir(query(t, s.URL(), `SELECT current_setting('data_directory')`)) != run {
+		t.Errorf("got the data below %s, want them in %s", run, dir)
+	}
 
 	for name, dsn := range map[string]string{"TCP": s.URL(), "socket": s.DSN("", "", "")} {
 		if got, want := query(t, dsn, `SELECT session_user`), "postgres"; got != want {

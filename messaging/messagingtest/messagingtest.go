@@ -68,7 +68,7 @@ func start(ctx context.Context) (*Cluster, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	// Tests run side by side, some with fifty subscribers, each with a connection to listen on.
-	s, err := postgres.Start(ctx, postgres.Config{Temp: true, Settings: map[string]string{"max_connections": "600"}})
+	s, err := postgres.Start(ctx, postgres.Config{Temp: true, TempDir: tempDir(), Settings: map[string]string{"max_connections": "600"}})
 	if err != nil {
 		return nil, err
 	}

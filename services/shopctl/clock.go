@@ -83,32 +83,41 @@ func (c clockReset) Run(ctx context.Context, s streams) error {
 	return c.set(ctx, s, "clock.reset", c.Reason, 0)
 }
 
-// set moves the clock by a time, 0 = back to real time, and records it, both in one
-// statement.
+// set moves the clock, as setClock does, and shows it.
 func (o operator) set(ctx context.Context, s streams, action, reason string, by time.Duration) error {
 	return o.use(func(db *sqlx.DB) error {
-		var list []ahead
-		err := db.SelectContext(ctx, &list, `
-			WITH moved AS (
-				UPDATE messaging.clock
-				SET offset_by = CASE WHEN $1 = 0 THEN interval '0' ELSE offset_by + make_interval(secs => $1) END
-				WHERE $1 = 0 OR offset_by + make_interval(secs => $1) <= make_interval(secs => $2)
-				RETURNING offset_by
-			), recorded AS (
-				INSERT INTO messaging.actions (actor, action, reason, detail)
-				SELECT $3, $4, nullif($5, ''), jsonb_build_object('by_seconds', $1, 'ahead_seconds', extract(epoch FROM offset_by))
-				FROM moved
-			)
-			SELECT clock_timestamp() + offset_by AS now, extract(epoch FROM offset_by)::float8 AS offset
-			FROM moved`,
-			by.Seconds(), maxAhead.Seconds(), cmp.Or(o.Actor, loggedIn()), action, strings.TrimSpace(reason))
+		now, err := setClock(ctx, db, cmp.Or(o.Actor, loggedIn()), action, reason, by)
 		if err != nil {
-			return fmt.Errorf("set the clock: %w", err)
+			return err
 		}
-		if len(list) == 0 {
-			return fmt.Errorf("advance by %s: the clock would be more than %s ahead", by, maxAhead)
-		}
-		fmt.Fprintln(s.out, list[0])
+		fmt.Fprintln(s.out, now)
 		return nil
 	})
+}
+
+// setClock moves the clock by a time, 0 = back to real time, and records it under
+// actor's name, both in one statement.
+func setClock(ctx context.Context, db *sqlx.DB, actor, action, reason string, by time.Duration) (ahead, error) {
+	var list []ahead
+	err := db.SelectContext(ctx, &list, `
+		WITH moved AS (
+			UPDATE messaging.clock
+			SET offset_by = CASE WHEN $1 = 0 THEN interval '0' ELSE offset_by + make_interval(secs => $1) END
+			WHERE $1 = 0 OR offset_by + make_interval(secs => $1) <= make_interval(secs => $2)
+			RETURNING offset_by
+		), recorded AS (
+			INSERT INTO messaging.actions (actor, action, reason, detail)
+			SELECT $3, $4, nullif($5, ''), jsonb_build_object('by_seconds', $1, 'ahead_seconds', extract(epoch FROM offset_by))
+			FROM moved
+		)
+		SELECT clock_timestamp() + offset_by AS now, extract(epoch FROM offset_by)::float8 AS offset
+		FROM moved`,
+		by.Seconds(), maxAhead.Seconds(), actor, action, strings.TrimSpace(reason))
+	if err != nil {
+		return ahead{}, fmt.Errorf("set the clock: %w", err)
+	}
+	if len(list) == 0 {
+		return ahead{}, fmt.Errorf("advance by %s: the clock would be more than %s ahead", by, maxAhead)
+	}
+	return list[0], nil
 }

@@ -1,7 +1,7 @@
 // Command shopctl is the operator's tool: it brings the database to what the
 // services need, checks the shop's data, tells how the queues stand and how an
-// order fared, deals with dead letters, moves the clock of a demo and puts load on
-// the shop.
+// order fared, deals with dead letters, moves the clock of a demo, tells stories of
+// the shop and puts load on it.
 package main
 
 import (
@@ -23,16 +23,17 @@ import (
 
 // commands is the command line.
 type commands struct {
-	Migrate migrateCommand `cmd:"" help:"Bring the database to what the services need: schemas, roles, queues, rights."`
-	Dead    deadCommand    `cmd:"" help:"Messages that were given up: look at them, mend them, have them handled again."`
-	Queues  queuesCommand  `cmd:"" help:"How every queue and outbox stands: depth, age, rates, dead."`
-	Journey journeyCommand `cmd:"" help:"Every message about an order: when, how long, what became of it."`
-	Queue   queueCommand   `cmd:"" help:"Pause, resume or replay a queue."`
-	Clock   clockCommand   `cmd:"" help:"The shop's clock: read it, set it forward, set it back to real time."`
-	Verify  verifyCommand  `cmd:"" help:"Check the shop's data: everything that must hold, whatever has happened."`
-	Load    loadCommand    `cmd:"" help:"Place orders and measure how long they take."`
-	Ready   readyCommand   `cmd:"" help:"Ask a program whether it can serve."`
-	Bench   benchCommand   `cmd:"" help:"Measure the messaging layer and the shop, beside pgbench and what others would take instead."`
+	Migrate  migrateCommand  `cmd:"" help:"Bring the database to what the services need: schemas, roles, queues, rights."`
+	Dead     deadCommand     `cmd:"" help:"Messages that were given up: look at them, mend them, have them handled again."`
+	Queues   queuesCommand   `cmd:"" help:"How every queue and outbox stands: depth, age, rates, dead."`
+	Journey  journeyCommand  `cmd:"" help:"Every message about an order: when, how long, what became of it."`
+	Queue    queueCommand    `cmd:"" help:"Pause, resume or replay a queue."`
+	Clock    clockCommand    `cmd:"" help:"The shop's clock: read it, set it forward, set it back to real time."`
+	Verify   verifyCommand   `cmd:"" help:"Check the shop's data: everything that must hold, whatever has happened."`
+	Scenario scenarioCommand `cmd:"" help:"Tell stories of a running shop: every path of an order that a customer can cause."`
+	Load     loadCommand     `cmd:"" help:"Place orders and measure how long they take."`
+	Ready    readyCommand    `cmd:"" help:"Ask a program whether it can serve."`
+	Bench    benchCommand    `cmd:"" help:"Measure the messaging layer and the shop, beside pgbench and what others would take instead."`
 }
 
 // database is how commands reach the database.

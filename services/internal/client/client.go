@@ -320,18 +320,51 @@ func (c *Client) WaitReady(ctx context.Context) error {
 	}
 }
 
-func (c *Client) do(ctx context.Context, method, path string, body, into any, header ...string) error {
+// Answer is what the shop answered to a request.
+type Answer struct {
+	Status int
+	Header http.Header
+	Body   []byte
+}
+
+// Problem is what a says went wrong, an *Error; nil when nothing did.
+func (a Answer) Problem() error {
+	if a.Status < 300 {
+		return nil
+	}
+	e := &Error{}
+	if json.Unmarshal(a.Body, e) != nil {
+		e.Detail = http.StatusText(a.Status) // no problem document: somebody in between
+	}
+	e.Status = a.Status
+	if s, err := strconv.Atoi(a.Header.Get("Retry-After")); err == nil {
+		e.RetryAfter = time.Duration(s) * time.Second
+	}
+	return e
+}
+
+// Do sends a request with header, names and values in turn, and returns what was
+// answered, whatever that is. An error means that there was no answer.
+func (c *Client) Do(ctx context.Context, method, path string, body any, header ...string) (Answer, error) {
+	a, err := c.send(ctx, method, path, body, header)
+	if err != nil {
+		return Answer{}, fmt.Errorf("%s %s: %w", method, path, err)
+	}
+	return a, nil
+}
+
+func (c *Client) send(ctx context.Context, method, path string, body any, header []string) (Answer, error) {
 	var content io.Reader
 	if body != nil {
 		b, err := json.Marshal(body)
 		if err != nil {
-			return fmt.Errorf("%s %s: %w", method, path, err)
+			return Answer{}, err
 		}
 		content = bytes.NewReader(b)
 	}
 	req, err := http.NewRequestWithContext(ctx, method, c.Base+path, content)
 	if err != nil {
-		return fmt.Errorf("%s %s: %w", method, path, err)
+		return Answer{}, err
 	}
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
@@ -347,27 +380,26 @@ func (c *Client) do(ctx context.Context, method, path string, body, into any, he
 	}
 	res, err := c.http.Do(req)
 	if err != nil {
-		return fmt.Errorf("%s %s: %w", method, path, err)
+		return Answer{}, err
 	}
 	answer, err := io.ReadAll(io.LimitReader(res.Body, 1<<20))
 	if err = errors.Join(err, res.Body.Close()); err != nil {
-		return fmt.Errorf("%s %s: %w", method, path, err)
+		return Answer{}, err
 	}
-	if res.StatusCode >= 300 {
-		e := &Error{Status: res.StatusCode}
-		if json.Unmarshal(answer, e) != nil {
-			e.Detail = http.StatusText(res.StatusCode) // no problem document: somebody in between
-		}
-		e.Status = res.StatusCode
-		if s, err := strconv.Atoi(res.Header.Get("Retry-After")); err == nil {
-			e.RetryAfter = time.Duration(s) * time.Second
-		}
-		return e
+	return Answer{Status: res.StatusCode, Header: res.Header, Body: answer}, nil
+}
+
+// do is Do with the answer read into into, unless that is nil, or returned as an
+// *Error.
+func (c *Client) do(ctx context.Context, method, path string, body, into any, header ...string) error {
+	a, err := c.Do(ctx, method, path, body, header...)
+	if err != nil {
+		return err
 	}
-	if into == nil {
-		return nil
+	if err := a.Problem(); err != nil || into == nil {
+		return err
 	}
-	if err := json.Unmarshal(answer, into); err != nil {
+	if err := json.Unmarshal(a.Body, into); err != nil {
 		return fmt.Errorf("%s %s: answer: %w", method, path, err)
 	}
 	return nil

@@ -105,8 +105,9 @@ func (r *replicas) look(ctx context.Context) {
 	}
 }
 
-// find looks the host names up and lists the replicas behind them. Of a name that
-// isn't found now, those stay that were there before.
+// find looks the host names up and lists the replicas behind them. When nobody
+// answers what a name stands for, those stay that were there before; when there is
+// no such name, there are none: their addresses may be somebody else's soon.
 func (r *replicas) find(ctx context.Context) {
 	var before []*replica
 	if list := r.list.Load(); list != nil {
@@ -115,7 +116,10 @@ func (r *replicas) find(ctx context.Context) {
 	var now []*replica
 	for _, base := range r.bases {
 		ips, err := lookUp(ctx, base.Hostname())
-		if err != nil {
+		if none := new(net.DNSError); errors.As(err, &none) && none.IsNotFound {
+			err = nil
+		}
+		if err != nil && ctx.Err() == nil {
 			r.log.Warn("replicas can't be looked up", "addr", base.Host, "err", err)
 		}
 		known := map[string]*replica{}

@@ -1,0 +1,80 @@
+package messaging_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/orderflow/messaging"
+	"example.com/orderflow/messaging/messagingtest"
+)
+
+// C9: a transaction that ends on a server that hangs holds nobody: neither its
+// commit, once its context ends, nor its rollback, which has none.
+func TestC9AServerThatHangsHoldsNobody(t *testing.T) {
+	t.Parallel()
+	cluster := messagingtest.NewCluster(t)
+	db := cluster.NewDB(t, beta(t))
+	b := db.NewBus(t, beta(t))
+	refused := errors.New("refused")
+	for name, outcome := range map[string]error{"commit": nil, "rollback": refused} {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		var frozen time.Time
+		err := b.InTx(ctx, func(ctx context.Context, tx *messaging.Tx) error {
+			if _, err := tx.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS pg_temp.note ()`); err != nil {
+				return err
+			}
+			frozen = time.Now()
+			return errors.Join(cluster.Server().Freeze(ctx), outcome)
+		})
+		took := time.Since(frozen)
+		if terr := cluster.Server().Thaw(t.Context()); terr != nil {
+			t.Fatal(terr)
+		}
+		if took > 3*time.Second {
+			t.Errorf("%s: it took %s on a server that hangs, want a second", name, took)
+		}
+		if outcome != nil && !errors.Is(err, outcome) || outcome == nil && !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%s: got error %v, want %v or a deadline", name, err, outcome)
+		}
+		messagingtest.Wait(t, "the next transaction", func() bool {
+			return b.InTx(t.Context(), func(ctx context.Context, tx *messaging.Tx) error {
+				_, err := tx.ExecContext(ctx, `SELECT`)
+				return err
+			}) == nil
+		})
+	}
+}
+
+// C9: what the server lacks is no message's fault, and costs it no attempt, however
+// long it lacks it.
+func TestC9WhatTheServerLacksDoesNotCount(t *testing.T) {
+	t.Parallel()
+	for state, what := range map[string]string{"53100": "disk_full", "53200": "out_of_memory", "58030": "io_error"} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			db := newDB(t)
+			b := db.NewBus(t, beta(t), quick)
+			tries := 0
+			messaging.Handle(b, nothing[happened])
+			messaging.Handle(b, func(ctx context.Context, tx *messaging.Tx, m work) error {
+				if tries++; tries <= 20 { // more than a message has
+					_, err := tx.ExecContext(ctx, fmt.Sprintf(`DO $$ BEGIN RAISE SQLSTATE '%s'; END $$`, state))
+					return err
+				}
+				return effect(ctx, tx, "beta", m.body)
+			})
+			messagingtest.Run(t, b)
+			if got := db.Deliver(t, work{body{N: 1}}); !strings.HasPrefix(got[0], "done") {
+				t.Errorf("after %d failures: got %q, want done", tries-1, got[0])
+			}
+			if n := count(t, db.Admin, `SELECT attempts FROM messaging.inbox_beta`); n != 1 || tries != 21 {
+				t.Errorf("got attempt %d after %d tries, want 1 after 21", n, tries)
+			}
+		})
+	}
+}

@@ -10,10 +10,10 @@ import (
 )
 
 const (
-	chaosLanes = 2               // faults at a time, at most
-	warmUp     = time.Second     // before the first of them
-	widestGap  = 3 * time.Second // between two of a lane
-	labour     = 1500 * time.Millisecond
+	chaosLanes = 2                       // faults at a time, at most
+	warmUp     = time.Second             // before the first of them
+	widestGap  = 3 * time.Second         // between two of a lane
+	labour     = 1500 * time.Millisecond // to aim at something and to be back: not in the fault's own time
 )
 
 // fault is one thing that is to go wrong in a chaos.

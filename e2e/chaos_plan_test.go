@@ -48,8 +48,8 @@ func TestChaosPlan(t *testing.T) {
 				}
 				continue
 			}
-			if len(plan) < mostHits*4/3 {
-				t.Errorf("seed %d: %d faults in %s, want some more than the %d that are to hit", seed, len(plan), duration, mostHits)
+			if len(plan) < wantedHits*4/3 {
+				t.Errorf("seed %d: %d faults in %s, want some more than the %d that are to hit", seed, len(plan), duration, wantedHits)
 			}
 			for _, k := range kinds {
 				if count[k.name] == 0 {

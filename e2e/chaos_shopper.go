@@ -167,6 +167,19 @@ func (s *shopper) takePart() {
 	s.ask("decide", http.MethodPost, "/v1/orders/"+id+"/decision", map[string]string{"decision": decision}, []int{http.StatusAccepted, http.StatusConflict})
 }
 
+// parcel is what a customer looks at to send something back.
+type parcel struct {
+	Status  string       `json:"status"`
+	Lines   []parcelLine `json:"lines"`
+	Returns []struct{}   `json:"returns"`
+}
+
+type parcelLine struct {
+	SKU      string `json:"sku"`
+	Packed   int    `json:"packed"`
+	Refunded int    `json:"refunded"`
+}
+
 // sendBack sends a piece back of something that was delivered.
 func (s *shopper) sendBack() {
 	if len(s.mine) == 0 {
@@ -174,25 +187,11 @@ func (s *shopper) sendBack() {
 	}
 	id := oneOf(s.rand, s.mine...)
 	a, _ := s.ask("look", http.MethodGet, "/v1/orders/"+id, nil, []int{http.StatusOK})
-	o := decode[struct {
-		Status string
-		Lines  []struct {
-			Line
-			Packed   int
-			Refunded int
-		}
-		Returns []struct{}
-	}](s, a)
+	o := decode[parcel](s, a)
 	if o.Status != "delivered" || len(o.Returns) > 0 {
 		return
 	}
-	i := slices.IndexFunc(o.Lines, func(l struct {
-		Line
-		Packed   int
-		Refunded int
-	}) bool {
-		return l.Packed > l.Refunded
-	})
+	i := slices.IndexFunc(o.Lines, func(l parcelLine) bool { return l.Packed > l.Refunded })
 	if i < 0 {
 		return
 	}

@@ -18,8 +18,8 @@ var (
 	chaosOut  = flag.String("chaos-out", "", "directory for the report of TestChaos and its plot (default: the test's artifacts, which -artifacts keeps)")
 )
 
-// mostHits is how many faults of a chaos of five minutes are to hit.
-const mostHits = 60
+// wantedHits is how many faults of a chaos of five minutes must hit.
+const wantedHits = 60
 
 // TestChaos lets things go wrong at random while customers order, cancel, pay
 // again, send back and look, and don't give up; then all is healed, and nothing may
@@ -161,7 +161,7 @@ func checkChaos(t *testing.T, r *chaosReport, duration time.Duration) {
 			t.Errorf("%s: %d planned, none hit", k.Kind, k.Planned)
 		}
 	}
-	if want := int(mostHits * duration / (5 * time.Minute)); r.hit() < want {
+	if want := int(wantedHits * duration / (5 * time.Minute)); r.hit() < want {
 		t.Errorf("%d faults hit, want %d", r.hit(), want)
 	}
 	for _, f := range r.Faults {

@@ -97,7 +97,7 @@ func (r *chaosReport) plot(path string) (err error) {
 // plotHead writes what the plot shows and what its colours mean.
 func (r *chaosReport) plotHead(c draw.Canvas) {
 	style := draw.TextStyle{Color: color.Black, Font: plotFont(10), Handler: plot.DefaultTextHandler}
-	title := fmt.Sprintf("chaos, seed %d: %d faults that hit, %d orders promised, all at rest %.1f s after the last had healed", r.Seed, r.hit(), r.Promised, r.RestSeconds)
+	title := fmt.Sprintf("chaos, seed %d: %d faults that hit, %d orders promised, %s", r.Seed, r.hit(), r.Promised, r.rest())
 	c.FillText(style, vg.Point{X: c.Min.X, Y: c.Max.Y - 4*vg.Millimeter}, title)
 	style.Font = plotFont(9)
 	x, y := c.Min.X, c.Min.Y+0.5*vg.Millimeter

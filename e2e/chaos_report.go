@@ -32,7 +32,7 @@ type chaosReport struct {
 	PlaceP99     int64          `json:"place_p99_ms"`
 	PlacedPerS   []int          `json:"placed_per_second"`    // of each second
 	DeliveredPS  []int          `json:"delivered_per_second"` // likewise
-	RestSeconds  float64        `json:"rest_seconds"`         // from the last healing until all was at rest
+	RestSeconds  float64        `json:"rest_seconds"`         // from the last healing until all was at rest; -1 = it never was
 	Dead         int            `json:"dead_letters"`
 	Found        []string       `json:"found"`         // by shopctl verify
 	Wrong        []string       `json:"wrong"`         // what should not have been
@@ -186,12 +186,20 @@ func (r *chaosReport) hit() int {
 	return n
 }
 
+// rest says when all had come to rest.
+func (r *chaosReport) rest() string {
+	if r.RestSeconds < 0 {
+		return "not at rest in time"
+	}
+	return fmt.Sprintf("all at rest %.1f s after the last fault had healed", r.RestSeconds)
+}
+
 // String is the report in some lines.
 func (r *chaosReport) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "seed %d on %s: %d of %d faults hit in %.0f s; %d customers were promised %d orders (p50 %d ms, p99 %d ms), the longest wait for an answer was %d ms",
 		r.Seed, r.Backend, r.hit(), len(r.Faults), r.Seconds, r.Customers, r.Promised, r.PlaceP50, r.PlaceP99, r.SlowestMS)
-	fmt.Fprintf(&b, "\n    at rest %.1f s after the last fault had healed, %d dead letters; orders: %v", r.RestSeconds, r.Dead, r.Orders)
+	fmt.Fprintf(&b, "\n    %s, %d dead letters; orders: %v", r.rest(), r.Dead, r.Orders)
 	fmt.Fprintf(&b, "\n    answers: %v", r.Answers)
 	fmt.Fprintf(&b, "\n    logged as errors: %v", r.LoggedErrors)
 	fmt.Fprintf(&b, "\n    %-28s %7s %4s   first answer p50, p99   first confirmed p50, p99 (ms after the healing)", "kind of fault", "planned", "hit")

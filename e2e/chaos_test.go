@@ -84,7 +84,10 @@ func runChaos(t *testing.T, seed uint64, duration time.Duration) {
 	}
 	gone := time.Since(healed)
 	v, rest := CheckShop(t, c.DSN("", ""), promised...)
-	r.RestSeconds, r.Dead = (gone + rest).Seconds(), v.Dead
+	r.RestSeconds, r.Dead = -1, v.Dead
+	if rest > 0 {
+		r.RestSeconds = (gone + rest).Seconds()
+	}
 	c.finish(t, r, v, started, faults)
 	checkChaos(t, r, duration)
 }

@@ -74,13 +74,14 @@ func (v verification) found(when string) string {
 // CheckShop waits until the shop whose database is at dsn, as its administrator, has
 // come to rest, for up to a minute, and checks what must hold, whatever was done to
 // it. placed are the ids of orders that customers were promised (2xx): each of them
-// must be there. What holds always must hold at every look.
-func CheckShop(t testing.TB, dsn string, placed ...string) {
+// must be there. What holds always must hold at every look. It returns the last
+// look, and after what time all was at rest.
+func CheckShop(t testing.TB, dsn string, placed ...string) (v verification, rest time.Duration) {
 	t.Helper()
 	started := time.Now()
 	for {
-		v, err := verify(t.Context(), dsn)
-		if err != nil {
+		var err error
+		if v, err = verify(t.Context(), dsn); err != nil {
 			t.Fatal(err)
 		}
 		under, broken := v.found("at rest"), v.found("always")
@@ -92,7 +93,8 @@ func CheckShop(t testing.TB, dsn string, placed ...string) {
 			if v.Dead > 0 {
 				t.Errorf("%d dead letters, want none", v.Dead)
 			}
-			t.Logf("at rest after %s", since(started))
+			rest = since(started)
+			t.Logf("at rest after %s", rest)
 			break
 		}
 		if time.Since(started) > healLimit {
@@ -122,6 +124,7 @@ func CheckShop(t testing.TB, dsn string, placed ...string) {
 		t.Errorf("%d of %d promised orders don't exist: %v", len(lost), len(placed), lost)
 	}
 	tellOrders(t, db)
+	return v, rest
 }
 
 // CheckLoad checks that there are just as many orders as a load was promised.

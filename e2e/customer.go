@@ -66,6 +66,7 @@ type Wish struct {
 	Lines        []Line            `json:"lines"`
 	Customer     map[string]string `json:"customer"`
 	PaymentToken string            `json:"payment_token"`
+	AllowPartial bool              `json:"allow_partial,omitempty"` // ask whether a part will do, rather than reject
 }
 
 // wish is one piece of sku, paid by token.

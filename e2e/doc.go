@@ -30,6 +30,10 @@
 // test's between a program and its database or the provider. PostgreSQL itself is a
 // Process, Database, that docker and local can take down, freeze and start again.
 //
+// TestChaos draws faults of all kinds from a seed, under customers who order, cancel
+// and retry, and leaves a report, a plot and the programs' logs:
+// -chaos DURATION, -seed N, -chaos-out DIR.
+//
 // Tests are scaled down; ORDERFLOW_LONG=1 runs them at full length. Nothing is
 // skipped: what can't run fails and says what to do. Nothing stays behind, not
 // even when the test binary is killed: processes end with it, and what Docker

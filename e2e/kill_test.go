@@ -102,49 +102,24 @@ func (s *Stack) each(t *testing.T, list []Process, do func(Process) error) {
 	}
 }
 
-// awaitStill returns when the database has done what a frozen service had sent
-// before: when nothing of it runs there any more, in several looks in a row, since
-// the server of a busy machine may not have read it yet.
+// awaitStill is still, for up to 20 s.
 func (s *Stack) awaitStill(t *testing.T, service string) {
 	t.Helper()
-	for still := 0; still < 3; {
-		time.Sleep(15 * time.Millisecond)
-		var active int
-		err := s.Admin.GetContext(t.Context(), &active, `
-			SELECT count(*) FROM pg_stat_activity WHERE usename = 'orderflow_' || $1 AND state = 'active'`, service)
-		if err != nil {
-			t.Fatalf("look what the database does for %s: %v", service, err)
-		}
-		if still++; active > 0 {
-			still = 0
-		}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := s.still(ctx, service); err != nil {
+		t.Fatal(err)
 	}
 }
 
-// inHand says what a frozen service has begun and not finished, "" for nothing,
-// with the ids of the messages among it.
+// inHand is hold.
 func (s *Stack) inHand(t *testing.T, service string, shop *shopping) (string, []string) {
 	t.Helper()
-	switch service {
-	case "console":
-		if n := shop.underWay.Load(); n > 0 {
-			return fmt.Sprintf("%d requests", n), nil
-		}
-		return "", nil
-	case "paysim":
-		// What payments has in hand waits for the provider's answer.
-		hit, _ := s.inHand(t, "payments", shop)
-		return hit, nil
-	}
-	var ids []string
-	err := s.Admin.SelectContext(t.Context(), &ids, `SELECT message_id::text FROM messaging.queue_`+service+` WHERE token IS NOT NULL AND dead_reason IS NULL`)
+	what, messages, err := s.hold(t.Context(), service, shop.underWay.Load())
 	if err != nil {
-		t.Fatalf("look what %s has in hand: %v", service, err)
+		t.Fatal(err)
 	}
-	if len(ids) == 0 {
-		return "", nil
-	}
-	return fmt.Sprintf("%d messages", len(ids)), ids
+	return what, messages
 }
 
 // tell logs the strike's figures: of the messages in hand, when the last was

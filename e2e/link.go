@@ -29,7 +29,7 @@ type Link struct {
 
 	work   sync.WaitGroup
 	mu     sync.Mutex
-	conns  map[net.Conn]bool
+	conns  map[net.Conn]bool // whether what a client has sent last waits for an answer
 	cut    bool
 	delay  time.Duration
 	sql    bool // what passes is PostgreSQL's protocol
@@ -62,6 +62,11 @@ func (l *Link) local() string { return "http://" + l.listener.Addr().String() }
 func (l *Link) Cut() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.cutAll()
+}
+
+// cutAll is Cut with the lock.
+func (l *Link) cutAll() {
 	l.cut = true
 	l.hits += len(l.conns)
 	l.reset()
@@ -72,6 +77,30 @@ func (l *Link) Slow(delay time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.delay = delay
+}
+
+// CutUnderWay is Cut at a moment at which clients wait for an answer: it returns on
+// how many connections they did; 0, and nothing is cut.
+func (l *Link) CutUnderWay() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := 0
+	for _, waits := range l.conns {
+		if waits {
+			n++
+		}
+	}
+	if n > 0 {
+		l.cutAll()
+	}
+	return n
+}
+
+// Hits is what Heal would return.
+func (l *Link) Hits() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.hits
 }
 
 // Heal ends what Cut and Slow have begun, and returns how many connections were
@@ -119,7 +148,7 @@ func (l *Link) keep(c net.Conn) bool {
 		cutOff(c)
 		return false
 	}
-	l.conns[c] = true
+	l.conns[c] = false
 	return true
 }
 
@@ -156,26 +185,39 @@ func (l *Link) carry(c net.Conn) {
 	}
 	var back sync.WaitGroup
 	s := newSession(l)
-	back.Go(func() { l.copy(c, to, s.fromServer) })
-	l.copy(to, c, s.fromClient)
+	back.Go(func() { l.copy(c, to, false, s.fromServer) })
+	l.copy(to, c, true, s.fromClient)
 	back.Wait()
 }
 
+// pass notes that something passes on the client's connection, which waits for an
+// answer or has it, and returns for how long it is held up and whether it is of
+// PostgreSQL's protocol.
+func (l *Link) pass(client net.Conn, waits bool) (delay time.Duration, sql bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, open := l.conns[client]; open {
+		l.conns[client] = waits
+	}
+	if l.delay > 0 {
+		l.hits++
+	}
+	return l.delay, l.sql
+}
+
 // copy passes on what comes, late if it has to be, and ends both at the end, or
-// when something comes that may not pass.
-func (l *Link) copy(to, from net.Conn, may func([]byte) bool) {
+// when something comes that may not pass. What a client sends asks for an answer.
+func (l *Link) copy(to, from net.Conn, asks bool, may func([]byte) bool) {
+	client := to
+	if asks {
+		client = from
+	}
 	defer func() { _, _ = to.Close(), from.Close() }() // either may be closed already
 	b := make([]byte, 64<<10)
 	for {
 		n, err := from.Read(b)
 		if n > 0 {
-			l.mu.Lock()
-			delay := l.delay
-			if delay > 0 {
-				l.hits++
-			}
-			sql := l.sql
-			l.mu.Unlock()
+			delay, sql := l.pass(client, asks)
 			if delay > 0 {
 				time.Sleep(delay)
 			}

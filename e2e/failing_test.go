@@ -62,7 +62,6 @@ func failing(t *testing.T, s *Stack, base LoadResult) {
 	Must[any](t, c, http.StatusAccepted, http.MethodPost, "/v1/orders/"+refunded+"/refunds",
 		map[string]any{"lines": []Line{{"FILTER-01", 1}}, "reason": "goodwill"}, "Idempotency-Key", uuid.NewString(), "X-Role", "operator")
 	got := s.Load(t, loadRate, scaled(3*time.Second, 30*time.Second)).Wait(t)
-	compare(t, "beside failing handlers:", base, got)
 
 	// Each is a dead letter, once, after all its attempts; the slow one was cut off.
 	failures, slowest := scaled(2, lastAttempt), &victim{queue: "inventory", kind: "inventory.expect_return", reason: "time limit", order: sentBack}
@@ -71,14 +70,9 @@ func failing(t *testing.T, s *Stack, base LoadResult) {
 		victims = append(victims, slowest)
 	}
 	started := time.Now()
-	var dead []letter
-	eventually(t, 10*poisonLimit, func() error {
-		if dead = s.deadLetters(t); len(dead) < len(victims) {
-			return fmt.Errorf("%d dead letters, want %d: %+v", len(dead), len(victims), dead)
-		}
-		return nil
-	})
+	dead := s.awaitDead(t, len(victims))
 	t.Logf("%d messages failed until they were dead, %s after the load", len(victims), since(started))
+	s.compareLoads(t, "beside failing handlers:", base, got)
 	if len(dead) != len(victims) {
 		t.Errorf("%d dead letters, want %d: %+v", len(dead), len(victims), dead)
 	}

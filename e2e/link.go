@@ -19,21 +19,20 @@ import (
 const dialLimit = 5 * time.Second
 
 // Link is a TCP proxy of the test's between a stack's programs and what they
-// connect to, or between customers and consoles: it can be cut and slowed, and cut
-// at a COMMIT.
+// connect to, or between customers and consoles: it can be cut and slowed, and, to a
+// database, cut at a COMMIT.
 type Link struct {
 	Host string // where the programs reach it: "host:port"
 
 	listener net.Listener
 	dial     func() (net.Conn, error) // the target
 
-	speaksSQL bool // what passes is PostgreSQL's protocol
-
 	work   sync.WaitGroup
 	mu     sync.Mutex
 	conns  map[net.Conn]bool
 	cut    bool
 	delay  time.Duration
+	sql    bool // what passes is PostgreSQL's protocol
 	commit commitCut
 	hits   int // connections that were cut and pieces that were held up since the last Heal
 	closed bool
@@ -64,6 +63,7 @@ func (l *Link) Cut() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.cut = true
+	l.hits += len(l.conns)
 	l.reset()
 }
 
@@ -100,7 +100,6 @@ func (l *Link) reset() {
 	for c := range l.conns {
 		cutOff(c)
 	}
-	l.hits += len(l.conns)
 }
 
 // cutOff closes a connection without the orderly end of TCP.
@@ -115,11 +114,12 @@ func cutOff(c net.Conn) {
 func (l *Link) keep(c net.Conn) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.conns[c] = true
 	if l.cut || l.closed {
-		l.reset()
+		l.hits++
+		cutOff(c)
 		return false
 	}
+	l.conns[c] = true
 	return true
 }
 
@@ -174,11 +174,12 @@ func (l *Link) copy(to, from net.Conn, may func([]byte) bool) {
 			if delay > 0 {
 				l.hits++
 			}
+			sql := l.sql
 			l.mu.Unlock()
 			if delay > 0 {
 				time.Sleep(delay)
 			}
-			if l.speaksSQL && !may(b[:n]) {
+			if sql && !may(b[:n]) {
 				cutOff(to)
 				cutOff(from)
 				return
@@ -203,7 +204,9 @@ func (s *Stack) LinkDatabase(t testing.TB, service string) (l *Link, setting str
 	}
 	network, target := pgconn.NetworkAddress(admin.Host, admin.Port)
 	l = s.link(t, network, target)
-	l.speaksSQL = admin.TLSConfig == nil
+	l.mu.Lock()
+	l.sql = admin.TLSConfig == nil
+	l.mu.Unlock()
 	u := url.URL{
 		Scheme: "postgres", Host: l.Host, Path: "/" + admin.Database, RawQuery: "sslmode=disable",
 		User: url.UserPassword("orderflow_"+service, s.passwords[service]),

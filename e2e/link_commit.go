@@ -44,7 +44,7 @@ type session struct {
 	server     wire
 	statements map[string]string // prepared ones, by name
 	portal     string            // the statement that was bound last
-	since      []string          // statements since the last COMMIT
+	since      []string          // statements since the last BEGIN
 	doomed     bool              // a COMMIT has passed whose answer must not
 }
 
@@ -79,7 +79,12 @@ func (s *session) fromClient(b []byte) bool {
 
 // runs notes a statement that is to run, and reports whether it may.
 func (s *session) runs(statement string) bool {
-	if !strings.EqualFold(strings.TrimSpace(statement), "commit") {
+	switch strings.ToLower(strings.TrimSpace(statement)) {
+	case "begin":
+		s.since = nil
+		return true
+	case "commit":
+	default:
 		s.since = append(s.since, statement)
 		return true
 	}

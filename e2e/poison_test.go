@@ -89,20 +89,14 @@ func poisoned(t *testing.T, s *Stack, base LoadResult) {
 			t.Fatalf("put %s into %s: %v", p.kind, p.table, err)
 		}
 	}
-	var dead []letter
-	eventually(t, 10*poisonLimit, func() error {
-		if dead = s.deadLetters(t); len(dead) < len(list) {
-			return fmt.Errorf("%d dead letters, want %d", len(dead), len(list))
-		}
-		return nil
-	})
+	s.awaitDead(t, len(list))
 	t.Logf("%d messages nobody can handle, all dead letters after %s (to reach: %s)", len(list), since(started), poisonLimit)
 	if err := c.arrive(t, order, 10*goesOn); err != nil {
 		t.Errorf("the order in whose lane they came: %v", err)
 	}
-	compare(t, "beside poison:", base, load.Wait(t))
+	s.compareLoads(t, "beside poison:", base, load.Wait(t))
 
-	dead = s.deadLetters(t) // a second life would show by now
+	dead := s.deadLetters(t) // a second life would show by now
 	if len(dead) != len(list) {
 		t.Errorf("%d dead letters, want %d", len(dead), len(list))
 	}
@@ -122,6 +116,19 @@ func poisoned(t *testing.T, s *Stack, base LoadResult) {
 	CheckLoad(t, s.Admin, base)
 }
 
+// compareLoads compares what neighbours noticed with base. Other tests run beside this
+// one: when it looks bad, base is measured again, now that nothing is wrong, so that
+// the machine's slowness isn't taken for the shop's.
+func (s *Stack) compareLoads(t *testing.T, what string, base, got LoadResult) {
+	t.Helper()
+	if got.P99 > 10*base.P99 {
+		again := s.Load(t, loadRate, scaled(3*time.Second, 30*time.Second)).Wait(t)
+		t.Logf("%-34s p50 %3.0f ms, p99 %3.0f ms", "nothing wrong, measured again:", again.P50, again.P99)
+		base.P99 = max(base.P99, again.P99)
+	}
+	compare(t, what, base, got)
+}
+
 // letter is a dead letter as an operator sees it.
 type letter struct {
 	MessageID string `json:"message_id"`
@@ -130,6 +137,19 @@ type letter struct {
 	OrderID   string `json:"order_id"`
 	Attempts  int    `json:"attempts"`
 	Reason    string `json:"reason"`
+}
+
+// awaitDead waits until there are n dead letters and returns them.
+func (s *Stack) awaitDead(t testing.TB, n int) (dead []letter) {
+	t.Helper()
+	eventually(t, 10*poisonLimit, func() error {
+		if dead = s.deadLetters(t); len(dead) < n {
+			time.Sleep(500 * time.Millisecond) // each look is a process, which others notice
+			return fmt.Errorf("%d dead letters, want %d: %+v", len(dead), n, dead)
+		}
+		return nil
+	})
+	return dead
 }
 
 // deadLetters are all that there are.

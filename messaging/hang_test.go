@@ -78,3 +78,44 @@ func TestC9WhatTheServerLacksDoesNotCount(t *testing.T) {
 		})
 	}
 }
+
+// C9, C10: a message that can't be put back, for want of connections, is put back
+// when there are some again: it waits for no lease to run out, and its consumer isn't
+// taken for dead.
+func TestC9C10PuttingBackOutlastsAServerWithoutConnections(t *testing.T) {
+	t.Parallel()
+	db := newDB(t)
+	b := db.NewBus(t, beta(t), quick)
+	limit := func(n int) error { // an administrator has none
+		_, err := db.Admin.Exec(fmt.Sprintf(`ALTER DATABASE %s CONNECTION LIMIT %d`, db.Name, n))
+		return err
+	}
+	runs := 0
+	messaging.Handle(b, nothing[happened])
+	messaging.Handle(b, func(ctx context.Context, tx *messaging.Tx, m work) error {
+		if runs++; runs > 1 {
+			if n := count(t, db.Admin, `SELECT crashes FROM messaging.queue_beta`); n != 0 {
+				t.Errorf("crashes: got %d, want 0", n)
+			}
+			return effect(ctx, tx, "beta", m.body)
+		}
+		if err := limit(0); err != nil {
+			return err
+		}
+		time.AfterFunc(time.Second, func() {
+			if err := limit(-1); err != nil {
+				t.Errorf("let it have connections again: %v", err)
+			}
+		})
+		_, err := db.Admin.Exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'orderflow_beta' AND datname = current_database()`)
+		return errors.Join(err, errors.New("refused"))
+	})
+	messagingtest.Run(t, b)
+	started := time.Now()
+	if got := db.Deliver(t, work{body{N: 1}}); got[0] != "done" {
+		t.Errorf("got %q, want done", got[0])
+	}
+	if took := time.Since(started); took > 5*time.Second || runs != 2 {
+		t.Errorf("done after %s in %d runs, want 2, the second a second after the first", took, runs)
+	}
+}

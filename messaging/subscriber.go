@@ -407,8 +407,9 @@ func (c *consumer) giveBack(list []claimed, wait time.Duration) {
 	c.bell.ringAfter(wait)
 }
 
-// insist repeats what must reach the database for as long as the lease runs:
-// after that the messages are anybody's.
+// insist repeats what must reach the database, while that is away or lacks something,
+// for as long as the lease runs: after that the messages are anybody's, and taken for
+// those of a consumer that is gone.
 func (c *consumer) insist(what string, f func(context.Context) error) {
 	end := time.Now().Add(c.table.limits.lease)
 	for {
@@ -418,7 +419,7 @@ func (c *consumer) insist(what string, f func(context.Context) error) {
 		if err == nil {
 			return
 		}
-		if !connectionLost(err) && !errors.Is(err, context.DeadlineExceeded) || time.Now().After(end) {
+		if countsAsAttempt(err) && !errors.Is(err, context.DeadlineExceeded) || time.Now().After(end) {
 			c.sub.cfg.Log.Warn("lease must run out", "topic", c.table.name, "handler", what, "err", err)
 			return
 		}

@@ -25,7 +25,7 @@ func strains(t *testing.T, order string, c *Customer) []databaseOutage {
 	return []databaseOutage{
 		{"exclusive locks on the orders, their queue and outbox", away, lock, nothing, []string{"place", "order", "orders", "cancel"}},
 		{"the pool of orders used up", away, crush.come, crush.gone, []string{"cancel"}},
-		{"all connections used up", scaled(time.Second, 10*time.Second), foreign.come, foreign.gone, everyQuestion},
+		{"all connections used up", scaled(3*time.Second, 10*time.Second), foreign.come, foreign.gone, everyQuestion},
 	}
 }
 

@@ -177,6 +177,9 @@ func (c *chaos) inflict(ctx context.Context, f fault, strike func(*chaos, contex
 	aiming, cancel := context.WithTimeout(ctx, aimLimit+f.Lasts)
 	defer cancel()
 	w, err := strike(c, aiming, f)
+	for err != nil && w.heal == nil && pause(aiming, 100*time.Millisecond) {
+		w, err = strike(c, aiming, f) // another fault stood in its way, or there was nothing to hit
+	}
 	if !w.at.IsZero() {
 		o.Struck = w.at
 	}

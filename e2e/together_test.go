@@ -32,7 +32,7 @@ func TestTogether(t *testing.T) {
 		}
 	}
 	shop := openShopping(t, NewCustomer(t, s.URL))
-	load := s.Load(t, scaled(6, 20), scaled(20*time.Second, 60*time.Second))
+	load := s.Load(t, scaled(6, 8), scaled(20*time.Second, 60*time.Second))
 
 	var strikes []strike
 	for service, extra := range slow {

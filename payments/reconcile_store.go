@@ -9,13 +9,14 @@ import (
 	"example.com/orderflow/messaging/contracts"
 )
 
-// takeTurn reports whether a reconciliation is due, and puts the next one off.
+// takeTurn reports whether a reconciliation is due, and puts the next one off. It is
+// due, too, when it was put off for longer than is said now.
 func (s store) takeTurn(ctx context.Context, tx *messaging.Tx, every time.Duration) (bool, error) {
 	var took []bool
 	err := tx.SelectContext(ctx, &took, `
 		UPDATE payments.reconcile_next
 		SET at = clock_timestamp() + make_interval(secs => $1)
-		WHERE at <= clock_timestamp()
+		WHERE at <= clock_timestamp() OR at > clock_timestamp() + make_interval(secs => $1)
 		RETURNING true`, every.Seconds())
 	if err != nil {
 		return false, fmt.Errorf("look whether a reconciliation is due: %w", err)

@@ -30,7 +30,7 @@ func TestDatabaseOutages(t *testing.T) {
 	known := c.Place(t, wish("MUG-01", "tok_ok")).ID
 	c.Await(t, known, "delivered")
 	rounds := scaled(1, 3)
-	load := s.Load(t, scaled(6, 20), time.Duration(rounds)*scaled(30*time.Second, 80*time.Second))
+	load := s.Load(t, scaled(6, 12), time.Duration(rounds)*scaled(30*time.Second, 150*time.Second))
 	shop := openShopping(t, NewCustomer(t, s.URL))
 	asking := openAsking(t, s, known, c)
 	for range rounds {

@@ -2,6 +2,7 @@ package httpapi_test
 
 import (
 	"context"
+	"database/sql"
 	"net/http"
 	"testing"
 	"testing/synctest"
@@ -24,6 +25,10 @@ func TestMuxLimitsRequests(t *testing.T) {
 		want  time.Duration
 	}{
 		"a request": {0, func(_ http.ResponseWriter, r *http.Request) error { return hang(r.Context()) }, 4 * time.Second},
+		"one that says otherwise why": {0, func(_ http.ResponseWriter, r *http.Request) error {
+			_ = hang(r.Context())
+			return sql.ErrTxDone
+		}, 4 * time.Second},
 		"one that waits": {0, func(_ http.ResponseWriter, r *http.Request) error {
 			ctx, cancel := httpapi.Waiting(r, 10*time.Second)
 			defer cancel()

@@ -118,6 +118,9 @@ func cleanPath(u *url.URL) bool {
 func (m *Mux) fail(w http.ResponseWriter, r *http.Request, err error) {
 	ctx, id := r.Context(), RequestID(r.Context())
 	p := problemOf(err)
+	if p.Status == http.StatusInternalServerError && ctx.Err() != nil {
+		p = notNow() // time was up, and what fails then fails in many ways
+	}
 	gone := errors.Is(context.Cause(ctx), context.Canceled)
 	switch {
 	case p.Status == http.StatusInternalServerError:

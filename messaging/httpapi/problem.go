@@ -105,10 +105,15 @@ func problemOf(err error) *Problem {
 		return p
 	}
 	if unavailable(err) {
-		return NewProblem(http.StatusServiceUnavailable, "unavailable", "the service can't answer now, try again later").
-			WithHeader("Retry-After", retryAfter)
+		return notNow()
 	}
 	return NewProblem(http.StatusInternalServerError, "internal", "something went wrong here; the instance names this request")
+}
+
+// notNow is the problem of what a later attempt may get done.
+func notNow() *Problem {
+	return NewProblem(http.StatusServiceUnavailable, "unavailable", "the service can't answer now, try again later").
+		WithHeader("Retry-After", retryAfter)
 }
 
 // unavailable reports whether err says that the database is away, full or too

@@ -230,10 +230,10 @@ func (l *loading) wait(ctx context.Context) error {
 	}
 }
 
-// read reads an order, again and again for ten seconds: the shop's front may be
-// away for a moment.
+// read reads an order, again and again for as long as the orders are waited for: the
+// shop may be away for a while.
 func (l *loading) read(ctx context.Context, id string) (client.Order, error) {
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(l.cmd.Patience); ; time.Sleep(100 * time.Millisecond) {
 		o, err := l.client.Get(ctx, id)
 		if err == nil || ctx.Err() != nil || time.Now().After(end) {
 			return o, err

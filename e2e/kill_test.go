@@ -161,14 +161,18 @@ type shopping struct {
 // openShopping starts with it; close ends it.
 func openShopping(t *testing.T, c *Customer) *shopping {
 	ctx, stop := context.WithCancel(context.Background())
+	buying, giveUp := context.WithCancel(context.Background())
 	s := &shopping{customer: c, stop: stop}
 	t.Cleanup(func() {
 		stop()
+		giveUp()
 		s.done.Wait()
 	})
 	s.done.Go(func() {
 		for ctx.Err() == nil {
-			if err := s.buy(ctx); err != nil && ctx.Err() == nil {
+			// What is being bought when the shopping ends is bought: else there could be
+			// an order that nobody was promised.
+			if err := s.buy(buying); err != nil && buying.Err() == nil {
 				s.mu.Lock()
 				s.err = err
 				s.mu.Unlock()

@@ -34,17 +34,11 @@ func TestChaos(t *testing.T) {
 	if duration == 0 {
 		duration = scaled(15*time.Second, 5*time.Minute)
 	}
-	seeds := []uint64{*chaosSeed}
-	if *chaosSeed == 0 {
-		seeds = nil
-		for range scaled(1, 3) {
-			seeds = append(seeds, rand.Uint64N(1_000_000)+1)
-		}
+	seed := *chaosSeed
+	if seed == 0 {
+		seed = rand.Uint64N(1_000_000) + 1
 	}
-	for n, seed := range seeds {
-		// Not named after its seed: the same tests run on every backend.
-		t.Run(fmt.Sprint("run ", n+1), func(t *testing.T) { runChaos(t, seed, duration) })
-	}
+	runChaos(t, seed, duration)
 }
 
 // chaosKinds are all kinds of faults.

@@ -42,7 +42,7 @@ func (r *chaosReport) plot(path string) (err error) {
 	p.X.Label.TextStyle.Font = plotFont(9)
 	p.X.Tick.Label.Font, p.Y.Tick.Label.Font = plotFont(9), plotFont(9)
 	p.X.Min, p.X.Max = 0, float64(len(r.PlacedPerS))
-	p.Y.Tick.Length = 0
+	p.Y.Tick.Length, p.Y.LineStyle.Width = 0, 0
 	p.Y.Padding = 7 * vg.Millimeter // a viewer without this font may take a wider one
 
 	// The rows lie below zero, a part each of what is above.

@@ -142,9 +142,10 @@ func TestC16ARecordThatWaitsDelaysNobody(t *testing.T) {
 		c.InFlight = all
 		messaging.SetLimits(c, func(l *messaging.Limits) { l.Alone = 3 * time.Second })
 	})
-	var begun, answered sync.WaitGroup
+	var begun, answered, others sync.WaitGroup // others than the one that waits
 	begun.Add(busy)
 	answered.Add(all - busy)
+	others.Add(all - busy - 1)
 	gate := make(chan struct{})
 	var mu sync.Mutex
 	seen := map[int]bool{}
@@ -157,6 +158,13 @@ func TestC16ARecordThatWaitsDelaysNobody(t *testing.T) {
 		mu.Unlock()
 		if m.N >= busy && !again {
 			defer answered.Done()
+			if m.N != waits {
+				others.Done()
+			} else {
+				// It comes last: whatever has been answered shares its transaction.
+				others.Wait()
+				time.Sleep(50 * time.Millisecond) // they stand before the recorders
+			}
 		}
 		return func(ctx context.Context, tx *messaging.Tx) error {
 			mu.Lock()
@@ -182,12 +190,11 @@ func TestC16ARecordThatWaitsDelaysNobody(t *testing.T) {
 		db.Send(t, outside{body{N: n}})
 	}
 	begun.Wait()
-	// The one that waits comes last: whatever has been answered shares its transaction.
-	for n := all - 1; n >= busy; n-- {
+	for n := busy; n < all; n++ {
 		db.Send(t, outside{body{N: n}})
 	}
 	answered.Wait()
-	time.Sleep(50 * time.Millisecond) // all stand before the recorders
+	time.Sleep(50 * time.Millisecond) // the last stands there, too
 	close(gate)
 	within(t, 20*time.Second, "all but one to be done", func() bool { return count(t, db.Admin, `SELECT count(*) FROM public.effects`) == all-1 })
 	if n := count(t, db.Admin, `SELECT count(*) FROM public.effects WHERE attempt > 1 AND n >= $1`, busy); n != 0 {

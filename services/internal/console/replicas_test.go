@@ -93,14 +93,13 @@ func placeAt(t *testing.T, shop, key string) int {
 	if key != "" {
 		req.Header.Set("Idempotency-Key", key)
 	}
-	res, err := http.DefaultClient.Do(req)
+	res, err := once.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := res.Body.Close(); err != nil {
 		t.Fatal(err)
 	}
-	http.DefaultClient.CloseIdleConnections()
 	return res.StatusCode
 }
 
@@ -260,14 +259,13 @@ func TestAddressMayHaveNoPath(t *testing.T) {
 func TestBodyTooLargeIs413(t *testing.T) {
 	t.Parallel()
 	one := newCopy(t)
-	res, err := http.Post(shopOf(t, one)+"/v1/orders", "application/json", strings.NewReader(strings.Repeat("x", 1<<20+1)))
+	res, err := once.Post(shopOf(t, one)+"/v1/orders", "application/json", strings.NewReader(strings.Repeat("x", 1<<20+1)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := io.Copy(io.Discard, res.Body); errors.Join(err, res.Body.Close()) != nil {
 		t.Fatal(err)
 	}
-	http.DefaultClient.CloseIdleConnections()
 	if res.StatusCode != http.StatusRequestEntityTooLarge || one.asked.Load() != 0 {
 		t.Errorf("status %d, the service asked %d times; want 413, 0", res.StatusCode, one.asked.Load())
 	}

@@ -106,13 +106,6 @@ func slowLink(l *Link, delay string) (wound, error) {
 	}}, nil
 }
 
-// conductRule is how the payment provider is to behave (paysim's conduct).
-type conductRule struct {
-	Operation string `json:"operation"`
-	Misdeed   string `json:"misdeed"`
-	Count     int    `json:"count"`
-}
-
 // strikeCommits cuts connections of a service in the midst of COMMITs: before the
 // server has heard of them, or after it has done them.
 func (c *chaos) strikeCommits(_ context.Context, f fault) (wound, error) {
@@ -139,9 +132,9 @@ func (c *chaos) strikeConduct(ctx context.Context, f fault) (wound, error) {
 	if _, err := fmt.Sscan(f.How, &operations, &misdeed, &each); err != nil {
 		return wound{}, err
 	}
-	var rules []conductRule
+	var rules []conduct
 	for operation := range strings.SplitSeq(operations, ",") {
-		rules = append(rules, conductRule{operation, misdeed, each})
+		rules = append(rules, conduct{Operation: operation, Misdeed: misdeed, Count: each})
 	}
 	w := wound{at: time.Now()}
 	w.count = func(ctx context.Context) (int, string, error) {
@@ -156,7 +149,7 @@ func (c *chaos) strikeConduct(ctx context.Context, f fault) (wound, error) {
 		return n, fmt.Sprintf("%d requests went wrong", n), nil
 	}
 	w.heal = func(ctx context.Context) error {
-		_, err := c.conduct(ctx, http.MethodPut, []conductRule{})
+		_, err := c.conduct(ctx, http.MethodPut, []conduct{})
 		return err
 	}
 	_, err := c.conduct(ctx, http.MethodPut, rules)
@@ -164,9 +157,9 @@ func (c *chaos) strikeConduct(ctx context.Context, f fault) (wound, error) {
 }
 
 // conduct reads or sets how the provider behaves.
-func (c *chaos) conduct(ctx context.Context, method string, rules []conductRule) ([]conductRule, error) {
+func (c *chaos) conduct(ctx context.Context, method string, rules []conduct) ([]conduct, error) {
 	type document struct {
-		Rules []conductRule `json:"rules"`
+		Rules []conduct `json:"rules"`
 	}
 	body, err := json.Marshal(document{rules})
 	if err != nil {

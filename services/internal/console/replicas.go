@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,13 +33,20 @@ const (
 // an Idempotency-Key, as net/http sees it, too). Any answer is passed on as it is,
 // a 503 too: whether to ask again is the client's decision, and one that fans out
 // to all replicas would make an overload worse.
+//
+// When nobody takes a connection, names are looked up at once: who is started again
+// may have another address than before.
 type replicas struct {
 	bases []*url.URL
+	fixed bool // one address, so that there is nothing to look for
 	log   *slog.Logger
 	list  atomic.Pointer[[]*replica]
 	turn  atomic.Uint32
 	stop  context.CancelFunc
 	watch sync.WaitGroup
+
+	finding sync.Mutex
+	found   time.Time // when the last look-up began
 }
 
 // replica is one copy: a host name may stand for several, as the names of
@@ -52,8 +60,7 @@ type replica struct {
 
 // newReplicas returns the replicas at addresses, base URLs without a path. Close it.
 func newReplicas(addresses []string, log *slog.Logger) (*replicas, error) {
-	r := &replicas{log: log}
-	fixed := len(addresses) < 2
+	r := &replicas{log: log, fixed: len(addresses) < 2}
 	for _, a := range addresses {
 		base, err := url.Parse(a)
 		if err != nil {
@@ -63,12 +70,12 @@ func newReplicas(addresses []string, log *slog.Logger) (*replicas, error) {
 			return nil, fmt.Errorf("%s has a path", a)
 		}
 		r.bases = append(r.bases, base)
-		fixed = fixed && net.ParseIP(base.Hostname()) != nil
+		r.fixed = r.fixed && net.ParseIP(base.Hostname()) != nil
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	r.stop = stop
-	r.find(ctx)
-	if !fixed { // else there is nothing to choose from
+	r.find(ctx, time.Now())
+	if !r.fixed {
 		r.watch.Go(func() { r.look(ctx) })
 	}
 	return r, nil
@@ -101,14 +108,21 @@ func (r *replicas) look(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		r.find(ctx)
+		r.find(ctx, time.Now())
 	}
 }
 
-// find looks the host names up and lists the replicas behind them. When nobody
-// answers what a name stands for, those stay that were there before; when there is
-// no such name, there are none: their addresses may be somebody else's soon.
-func (r *replicas) find(ctx context.Context) {
+// find looks the host names up and lists the replicas behind them, unless that was
+// begun after since by somebody else. When nobody answers what a name stands for,
+// those stay that were there before; when there is no such name, there are none:
+// their addresses may be somebody else's soon.
+func (r *replicas) find(ctx context.Context, since time.Time) {
+	r.finding.Lock()
+	defer r.finding.Unlock()
+	if r.found.After(since) {
+		return
+	}
+	r.found = time.Now()
 	var before []*replica
 	if list := r.list.Load(); list != nil {
 		before = *list
@@ -221,17 +235,33 @@ func (r *replicas) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	list := r.inTurn()
+	res, another, err := r.ask(list, req, body)
+	if !another || r.fixed {
+		return res, err
+	}
+	r.find(context.WithoutCancel(req.Context()), time.Now()) // others wait for what it finds
+	moved := slices.DeleteFunc(r.inTurn(), func(p *replica) bool { return slices.Contains(list, p) })
+	if len(moved) == 0 {
+		return nil, err
+	}
+	res, _, err = r.ask(moved, req, body)
+	return res, err
+}
+
+// ask has one in the list answer req. When there is an error, another may be asked
+// if that can't have req done twice.
+func (r *replicas) ask(list []*replica, req *http.Request, body []byte) (res *http.Response, another bool, err error) {
 	if len(list) == 0 {
-		return nil, errors.New("no replica is known")
+		return nil, true, errors.New("no replica is known")
 	}
 	var errs []error
 	for _, p := range list {
 		res, err := p.send(req, body)
 		if err == nil && !res.Close {
-			return res, nil
+			return res, false, nil
 		}
 		if req.Context().Err() != nil {
-			return res, err // the client has gone
+			return res, false, err // the client has gone
 		}
 		if len(list) > 1 {
 			r.note(p, errors.Join(err, errEnding))
@@ -240,14 +270,14 @@ func (r *replicas) RoundTrip(req *http.Request) (*http.Response, error) {
 			// It closes the idle ones soon, and whoever took one of them just then
 			// wouldn't know what came of its request.
 			p.transport.CloseIdleConnections()
-			return res, nil
+			return res, false, nil
 		}
 		errs = append(errs, err)
 		if !unsent(err) && !repeatable(req) {
-			break
+			return nil, false, errors.Join(errs...)
 		}
 	}
-	return nil, errors.Join(errs...)
+	return nil, true, errors.Join(errs...)
 }
 
 // readBody reads the whole body, since it may have to be sent again.

@@ -48,7 +48,7 @@ func (s *Server) Halt(ctx context.Context, mode string) error {
 
 // Relaunch starts a server of ours again that Halt took down or that ended by
 // itself, with the same data, port and socket, and returns when connections are
-// taken again, after 30 s at most. It waits for what a killed server has left. When
+// taken again, after a minute at most. It waits for what a killed server has left. When
 // it fails the server is down. It returns ErrNotPrivate for a server that isn't ours.
 func (s *Server) Relaunch(ctx context.Context) error {
 	if s.own == nil {

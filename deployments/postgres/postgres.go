@@ -10,7 +10,7 @@ import (
 
 // startLimit bounds a start and a restart, crash recovery of the server
 // included; fetchLimit is what may come before.
-const startLimit = 30 * time.Second
+const startLimit = time.Minute
 
 // Config says which PostgreSQL to use. Its zero value is a server of our own
 // whose data are kept in the user's cache, or in a volume of Docker.
@@ -67,7 +67,7 @@ type Server struct {
 // Start finds or starts the server and returns it when it takes connections.
 // It fails when no PostgreSQL of version 14 or later can be had (ErrNoBinaries),
 // when another program has the data directory, when the settings aren't durable,
-// when ctx ends, and after 30 s, to which up to 10 minutes are added on a machine
+// when ctx ends, and after a minute, to which up to 10 minutes are added on a machine
 // where an image or binaries are to be fetched first; nothing is left running
 // then. End it with Stop.
 func Start(ctx context.Context, cfg Config) (*Server, error) {

@@ -98,7 +98,7 @@ func (a *asking) ask(ctx context.Context, c *Customer, q question) {
 			}
 			select {
 			case <-ctx.Done():
-			case <-time.After(scaled(400*time.Millisecond, 100*time.Millisecond)):
+			case <-time.After(scaled(800*time.Millisecond, 100*time.Millisecond)):
 			}
 		}
 	})

@@ -88,7 +88,7 @@ func TestDoubledAndReordered(t *testing.T) {
 	disturb(t, s)
 
 	stories := []story{keeps, cancels, cancelsLate, sendsBack}
-	n := len(stories) * scaled(8, 100)
+	n := len(stories) * scaled(6, 100)
 	var mu sync.Mutex
 	var promised []string
 	var customers sync.WaitGroup

@@ -28,7 +28,7 @@ func TestKill(t *testing.T) {
 	rounds, pause := scaled(1, 3), scaled(time.Second, 5*time.Second)
 	// The load outlives the kills: each takes some 1.5 s besides the pause.
 	duration := time.Duration(rounds*len(services)) * (pause + 1500*time.Millisecond)
-	load := s.Load(t, scaled(12, 20), duration)
+	load := s.Load(t, scaled(6, 20), duration)
 	shop := openShopping(t, NewCustomer(t, s.URL))
 	var strikes []strike
 	for range rounds {
@@ -180,7 +180,7 @@ func openShopping(t *testing.T, c *Customer) *shopping {
 			}
 			select {
 			case <-ctx.Done():
-			case <-time.After(100 * time.Millisecond):
+			case <-time.After(scaled(300*time.Millisecond, 100*time.Millisecond)):
 			}
 		}
 	})

@@ -76,7 +76,7 @@ func (s *Stack) keepOn(t *testing.T, stories []story) (ids []string, took time.D
 	var mu sync.Mutex
 	var customers sync.WaitGroup
 	enough := make(chan struct{})
-	for i := range 8 {
+	for i := range 6 {
 		c, story := NewCustomer(t, s.URL), stories[i%len(stories)]
 		customers.Go(func() {
 			for {

@@ -141,7 +141,7 @@ func (s *Stack) scale(t *testing.T) {
 		for _, p := range s.replicasUp("payments") {
 			s.Terminate(t, p.String())
 		}
-		orders := scaled(25, 150) * replicas
+		orders := scaled(20, 150) * replicas
 		since := s.place(t, orders)
 		for _, replica := range replicasOf("payments", 1, replicas) {
 			s.Launch(t, replica, slow...)

@@ -15,7 +15,7 @@ import (
 // It measures, so nothing else runs beside it.
 func TestSlowNeighbours(t *testing.T) {
 	s := NewStack(t)
-	rate, duration := 15, scaled(4*time.Second, 30*time.Second)
+	rate, duration := scaled(10, 15), scaled(3*time.Second, 30*time.Second)
 	s.Load(t, rate, time.Second).Wait(t) // caches and pools fill
 	base := s.Load(t, rate, duration).Wait(t)
 	t.Logf("%-34s p50 %3.0f ms, p99 %3.0f ms", "alone:", base.P50, base.P99)
@@ -41,7 +41,7 @@ func TestSlowNeighbours(t *testing.T) {
 	// Others have writing transactions open: in another database of the server, and in
 	// the shop's own.
 	release := holdForeignTransactions(t, s)
-	held := s.Load(t, rate, scaled(5*time.Second, time.Minute)).Wait(t)
+	held := s.Load(t, rate, scaled(4*time.Second, time.Minute)).Wait(t)
 	release()
 	compare(t, "with foreign transactions open:", base, held)
 

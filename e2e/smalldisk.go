@@ -13,17 +13,18 @@ import (
 	"syscall"
 )
 
-// smallDiskSize is the size of a small disk in MiB: the migrated shop has some 80, the
-// write-ahead log included.
+// smallDiskSize is the size of a small disk in MiB. A migrated shop takes 50, and its
+// write-ahead log grows by some 60 more.
 const smallDiskSize = 256
 
-// smallDiskSettings are those of a PostgreSQL on a small disk. It keeps little log
-// ahead, so that its log may be what finds no space, and tells whom an error hit,
-// and its SQLSTATE.
+// smallDiskSettings are those of a PostgreSQL on a small disk. Its write-ahead log
+// stays small, and what it says tells whom an error hit, and its SQLSTATE, in one line:
+// there are many.
 var smallDiskSettings = map[string]string{
-	"max_wal_size":    "64MB",
-	"min_wal_size":    "32MB",
-	"log_line_prefix": "%m [%p] %q%u %e ",
+	"max_wal_size":            "64MB",
+	"min_wal_size":            "32MB",
+	"log_line_prefix":         "%m [%p] %q%u %e ",
+	"log_min_error_statement": "panic",
 }
 
 // errNoSmallDisk comes from FillDisk when Database shares its disk with others.

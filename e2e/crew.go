@@ -13,10 +13,9 @@ import (
 // crew is the processes that a test starts, and a directory for their files.
 // They share a process group led by a small shell, which waits on a pipe whose
 // only write end we hold: however we end, by SIGKILL too, the kernel closes it,
-// and the shell removes the directory, without what is mounted there (see
-// smalldisk.go), and kills the group, itself included. A
-// group's id can't become another's while its leader lives, so that nobody else
-// is ever hit.
+// and the shell unmounts the small disk, if there is one (smalldisk.go), removes
+// the directory and kills the group, itself included. A group's id can't become
+// another's while its leader lives, so that nobody else is ever hit.
 type crew struct {
 	dir   string
 	shell *exec.Cmd

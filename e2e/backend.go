@@ -80,6 +80,11 @@ type Backend interface {
 	// pg_stat_activity. The server ends all sessions then and recovers by itself.
 	KillSession(pid int) error
 
+	// FillDisk fills the file system that Database has its data on until no byte is
+	// left. free gives the space back, whether Database has died meanwhile or not. The
+	// stack must be one WithSmallDisk.
+	FillDisk(ctx context.Context) (free func(ctx context.Context) error, err error)
+
 	// Logs is all that p has written to its standard output and error, over all
 	// its starts.
 	Logs(p Process) string
@@ -98,18 +103,22 @@ var decided = sync.OnceValues(func() (choice, error) {
 	return c, err
 })
 
-// newBackend makes the backend for a new stack.
-func newBackend(ctx context.Context) (Backend, error) {
+// newBackend makes the backend for a new stack, with Database on a small disk of its
+// own or not.
+func newBackend(ctx context.Context, smallDisk bool) (Backend, error) {
 	c, err := decided()
 	if err != nil {
 		return nil, err
 	}
 	switch w := wishesOfEnvironment(); c.backend {
 	case "docker":
-		return newDocker(ctx, w.image)
+		return newDocker(ctx, w.image, smallDisk)
 	case "external":
+		if smallDisk {
+			return nil, fmt.Errorf("give %s a small disk: %w", Database, errNotOurs)
+		}
 		return newExternal(ctx, w.databaseURL)
 	default:
-		return newLocal(ctx)
+		return newLocal(ctx, smallDisk)
 	}
 }

@@ -101,7 +101,7 @@ func TestVerbs(t *testing.T) {
 // openBackend makes a backend with nothing on it but its database.
 func openBackend(t *testing.T) Backend {
 	t.Helper()
-	b, err := newBackend(t.Context())
+	b, err := newBackend(t.Context(), false)
 	if err != nil {
 		t.Fatal(err)
 	}

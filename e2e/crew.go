@@ -13,9 +13,9 @@ import (
 // crew is the processes that a test starts, and a directory for their files.
 // They share a process group led by a small shell, which waits on a pipe whose
 // only write end we hold: however we end, by SIGKILL too, the kernel closes it,
-// and the shell removes the directory and kills the group, itself included. A
-// group's id can't become another's while its leader lives, so that nobody else
-// is ever hit.
+// and the shell unmounts the small disk, if there is one (smalldisk.go), removes
+// the directory and kills the group, itself included. A group's id can't become
+// another's while its leader lives, so that nobody else is ever hit.
 type crew struct {
 	dir   string
 	shell *exec.Cmd
@@ -25,7 +25,11 @@ type crew struct {
 const crewScript = `
 trap '' HUP INT QUIT TERM
 while read -r _; do :; done
-rm -rf "$1"
+for again in 1 2 3; do
+	[ ! -d "$1/disk" ] || umount -l "$1/disk"
+	rm -rf "$1" && break
+	sleep 1 # a mount was on its way
+done 2>/dev/null
 kill -s KILL 0
 `
 

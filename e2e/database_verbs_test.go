@@ -78,6 +78,10 @@ func TestDatabaseVerbs(t *testing.T) {
 		}
 	}
 
+	if _, err := b.FillDisk(t.Context()); !errors.Is(err, errNoSmallDisk) {
+		t.Errorf("the disk of others was filled: %v, want %v", err, errNoSmallDisk)
+	}
+
 	if err := b.Pause(Database); err != nil {
 		t.Fatal(err)
 	}

@@ -2,14 +2,15 @@
 // programs as separate processes, a real PostgreSQL, HTTP through the console,
 // and faults from outside: kill -9 and SIGTERM of one copy or all (kill_test.go,
 // shutdown_test.go, replicas_test.go), a database that is away, hangs or is used up,
-// or hangs up in a COMMIT (database_test.go, commit_test.go), a slow or failing
-// handler, a foreign transaction, messages that nobody can read (poison_test.go), that
-// come several times and in any order (disturb_test.go) or whose wake-up is lost
-// (wakeup_test.go), a provider that misbehaves (misdeeds_test.go); and from inside, a
-// process that dies between two steps (crash_test.go, FAULT_CRASH). It imports no
-// service and looks into the database only to put such a fault there, and to check
-// what must hold afterwards (check.go). The paths that customers can cause are told as
-// stories, by shopctl: services/internal/scenario has them, and TestScenarios runs all.
+// or hangs up in a COMMIT (database_test.go, commit_test.go), or whose disk is full
+// (diskfull_test.go), a slow or failing handler, a foreign transaction, messages that
+// nobody can read (poison_test.go), that come several times and in any order
+// (disturb_test.go) or whose wake-up is lost (wakeup_test.go), a provider that
+// misbehaves (misdeeds_test.go); and from inside, a process that dies between two
+// steps (crash_test.go, FAULT_CRASH). It imports no service and looks into the
+// database only to put such a fault there, and to check what must hold afterwards
+// (check.go). The paths that customers can cause are told as stories, by shopctl:
+// services/internal/scenario has them, and TestScenarios runs all.
 //
 // A Backend is what the programs run on; a Stack is one whole shop on a backend
 // of its own. E2E_BACKEND names it, or says auto, as it does unset: then it is

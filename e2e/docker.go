@@ -26,6 +26,7 @@ type docker struct {
 	engine   *engine
 	network  string
 	password string // of the database's administrator
+	disk     string // the volume of a small one, "" when there is none
 	ports    ports
 
 	mu      sync.Mutex
@@ -39,7 +40,7 @@ const (
 	databasePort = "5432"
 )
 
-func newDocker(ctx context.Context, image string) (_ *docker, err error) {
+func newDocker(ctx context.Context, image string, smallDisk bool) (_ *docker, err error) {
 	e, err := opened()
 	if err != nil {
 		return nil, err
@@ -59,6 +60,11 @@ func newDocker(ctx context.Context, image string) (_ *docker, err error) {
 		return nil, fmt.Errorf("make a network: %w", err)
 	}
 	d.network = n.Name
+	if smallDisk {
+		if err := d.createDisk(ctx, image); err != nil {
+			return nil, err
+		}
+	}
 	return d, d.createDatabase(ctx, image)
 }
 
@@ -311,6 +317,10 @@ func (d *docker) Close(ctx context.Context) error {
 	var err error
 	for e := range errs {
 		err = errors.Join(err, e)
+	}
+	if d.disk != "" {
+		_, e := d.engine.client.VolumeRemove(ctx, d.disk, client.VolumeRemoveOptions{Force: true})
+		err = errors.Join(err, unlessNotFound(e))
 	}
 	if d.network != "" {
 		_, e := d.engine.client.NetworkRemove(ctx, d.network, client.NetworkRemoveOptions{})

@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
 	"github.com/testcontainers/testcontainers-go"
 
@@ -34,7 +33,7 @@ func (d *docker) DSN(role, password string) string {
 // createDatabase starts a new PostgreSQL and returns when it takes connections. It
 // is set as the private cluster of the local backend is.
 func (d *docker) createDatabase(ctx context.Context, image string) error {
-	err := d.create(ctx, Database, databasePort, testcontainers.ContainerRequest{
+	req := testcontainers.ContainerRequest{
 		Image: image,
 		Env: map[string]string{
 			"POSTGRES_USER": databaseName, "POSTGRES_DB": databaseName, "POSTGRES_PASSWORD": d.password,
@@ -45,7 +44,14 @@ func (d *docker) createDatabase(ctx context.Context, image string) error {
 			"postgres", "-c", "max_connections=200", "-c", "shared_buffers=64MB", "-c", "max_wal_size=1GB",
 			"-c", "autovacuum_naptime=5s", "-c", "jit=off", "-c", "timezone=UTC",
 		},
-	}, func(*container.HostConfig) {})
+	}
+	if d.disk != "" {
+		req.Env["PGDATA"] = diskAt + "/data"
+		for name, value := range smallDiskSettings {
+			req.Cmd = append(req.Cmd, "-c", name+"="+value)
+		}
+	}
+	err := d.create(ctx, Database, databasePort, req, d.mountDisk)
 	if err == nil {
 		err = d.awaitDatabase(ctx)
 	}

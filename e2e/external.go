@@ -35,7 +35,7 @@ type external struct {
 // newExternal is the Backend of plain processes, as local is, on the server
 // behind dsn. One stack has the server at a time: it waits for its turn.
 func newExternal(ctx context.Context, dsn string) (*local, error) {
-	return newProcesses("external", func() (localDatabase, error) { return openExternal(ctx, dsn) })
+	return newProcesses("external", func(*local) (localDatabase, error) { return openExternal(ctx, dsn) })
 }
 
 func openExternal(ctx context.Context, dsn string) (_ *external, err error) {

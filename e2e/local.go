@@ -20,6 +20,7 @@ type local struct {
 	name     string
 	database localDatabase
 	crew     *crew
+	disk     string // a small one for the database's data, "" when there is none
 
 	ports   ports
 	mu      sync.Mutex
@@ -33,14 +34,22 @@ type running struct {
 	exit int           // readable then
 }
 
-func newLocal(ctx context.Context) (*local, error) {
-	return newProcesses("local", func() (localDatabase, error) {
-		server, err := postgres.Start(ctx, postgres.Config{Temp: true})
+func newLocal(ctx context.Context, smallDisk bool) (*local, error) {
+	return newProcesses("local", func(l *local) (localDatabase, error) {
+		cfg := postgres.Config{Temp: true}
+		if smallDisk {
+			if err := l.mountDisk(ctx); err != nil {
+				return nil, err
+			}
+			// On a full disk it couldn't log.
+			cfg = postgres.Config{Data: filepath.Join(l.disk, "data"), LogFile: l.logPath(Database), Settings: smallDiskSettings}
+		}
+		server, err := postgres.Start(ctx, cfg)
 		return privateDatabase{server}, err
 	})
 }
 
-func newProcesses(name string, open func() (localDatabase, error)) (*local, error) {
+func newProcesses(name string, open func(*local) (localDatabase, error)) (*local, error) {
 	if _, err := built(); err != nil {
 		return nil, err
 	}
@@ -48,11 +57,11 @@ func newProcesses(name string, open func() (localDatabase, error)) (*local, erro
 	if err != nil {
 		return nil, err
 	}
-	db, err := open()
-	if err != nil {
-		return nil, errors.Join(err, c.end())
+	l := &local{name: name, crew: c, running: map[Process]*running{}}
+	if l.database, err = open(l); err != nil {
+		return nil, errors.Join(err, l.dismiss())
 	}
-	return &local{name: name, database: db, crew: c, running: map[Process]*running{}}, nil
+	return l, nil
 }
 
 func (l *local) Name() string { return l.name }
@@ -93,6 +102,12 @@ func (l *local) Start(ctx context.Context, p Process, env map[string]string) (st
 	if err := errors.Join(cmd.Start(), log.Close()); err != nil {
 		return "", fmt.Errorf("start %s: %w", p, err)
 	}
+	l.note(p, cmd)
+	return "http://" + addr, nil
+}
+
+// note notes p, which has just been started, and waits for its end.
+func (l *local) note(p Process, cmd *exec.Cmd) {
 	r := &running{cmd: cmd, done: make(chan struct{})}
 	go func() {
 		defer close(r.done)
@@ -103,7 +118,6 @@ func (l *local) Start(ctx context.Context, p Process, env map[string]string) (st
 		r.exit = cmd.ProcessState.ExitCode()
 	}()
 	l.running[p] = r
-	return "http://" + addr, nil
 }
 
 func (l *local) find(p Process) (*running, error) {
@@ -203,6 +217,11 @@ func (l *local) Logs(p Process) string {
 }
 
 func (l *local) Close(ctx context.Context) error {
+	return errors.Join(l.dismiss(), l.database.Stop(ctx), l.ports.release())
+}
+
+// dismiss ends the crew.
+func (l *local) dismiss() error {
 	err := l.crew.end()
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -210,5 +229,5 @@ func (l *local) Close(ctx context.Context) error {
 		<-r.done
 		delete(l.running, p)
 	}
-	return errors.Join(err, l.database.Stop(ctx), l.ports.release())
+	return err
 }

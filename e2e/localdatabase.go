@@ -24,11 +24,14 @@ func (p privateDatabase) DSN(role, password string) string { return p.Server.DSN
 
 func (p privateDatabase) own() *postgres.Server { return p.Server }
 
+// errNotOurs is what can't be done to a server from elsewhere.
+var errNotOurs = fmt.Errorf("%w: E2E_BACKEND=docker and E2E_BACKEND=local have one that is", postgres.ErrNotPrivate)
+
 // toServer does something to the server, which has to be ours.
 func (l *local) toServer(verb string, do func(*postgres.Server) error) error {
 	err := do(l.database.own())
 	if errors.Is(err, postgres.ErrNotPrivate) {
-		err = fmt.Errorf("%w: E2E_BACKEND=docker and E2E_BACKEND=local have one that is", err)
+		err = errNotOurs
 	}
 	if err != nil {
 		return fmt.Errorf("%s %s: %w", verb, Database, err)

@@ -37,7 +37,8 @@ type Stack struct {
 	Admin *sqlx.DB // an administrator's, for checks
 	URL   string   // where customers come in: the console, or what balances over several
 
-	replicas  int // of each service at most
+	replicas  int  // of each service at most
+	smallDisk bool // for Database
 	crew      *crew
 	passwords map[string]string // of the roles, by service; and the provider's key
 	provider  string            // where payments finds it
@@ -59,6 +60,11 @@ func WithMails(s *Stack) { s.mails = true }
 // one before the providers. The first of each is started; Launch the others.
 func WithReplicas(n int) Option { return func(s *Stack) { s.replicas = n } }
 
+// WithSmallDisk has the shop's PostgreSQL keep its data on a small disk of its own,
+// which FillDisk fills. On the backend local that is a mount, which needs Linux, and
+// root or a kernel that lets users make namespaces.
+func WithSmallDisk(s *Stack) { s.smallDisk = true }
+
 // NewStack starts a shop for t and returns when it takes orders. When t ends,
 // all programs are stopped, each of which must end with code 0, and t fails when
 // one had ended by itself; when t has failed, the ends of their logs are shown.
@@ -78,19 +84,19 @@ func NewStack(t testing.TB, options ...Option) *Stack {
 // newStack is a shop with an empty database, of which nothing runs yet.
 func newStack(t testing.TB, options ...Option) *Stack {
 	t.Helper()
-	b, err := newBackend(t.Context())
-	if err != nil {
-		t.Fatalf("nothing to run the shop on: %v", err)
-	}
-	s := &Stack{Backend: b, replicas: 1, passwords: map[string]string{}, up: map[Process]bool{}}
+	s := &Stack{replicas: 1, passwords: map[string]string{}, up: map[Process]bool{}}
 	for _, o := range options {
 		o(s)
+	}
+	var err error
+	if s.Backend, err = newBackend(t.Context(), s.smallDisk); err != nil {
+		t.Fatalf("nothing to run the shop on: %v", err)
 	}
 	t.Cleanup(func() { s.close(t) })
 	if s.crew, err = newCrew("tools"); err != nil {
 		t.Fatal(err)
 	}
-	if s.Admin, err = openDB(b.DSN("", "")); err != nil {
+	if s.Admin, err = openDB(s.DSN("", "")); err != nil {
 		t.Fatalf("open the database as administrator: %v", err)
 	}
 	for _, name := range services {

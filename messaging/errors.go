@@ -87,8 +87,8 @@ const (
 
 // countsAsAttempt reports whether a failure is the message's own. What the
 // database or the process did to it (serialisation, deadlock, restart, a disk or
-// memory that is full, too many connections, a lost connection, shutdown) is not,
-// unless one of our own limits cut the connection.
+// memory that is full, a connection refused, for whatever reason, or lost, shutdown) is
+// not, unless one of our own limits cut the connection.
 func countsAsAttempt(err error) bool {
 	if errors.Is(err, errClosing) || errors.Is(err, ErrLost) {
 		return false
@@ -98,6 +98,10 @@ func countsAsAttempt(err error) bool {
 	}
 	var l later
 	if errors.As(err, &l) {
+		return false
+	}
+	var connect *pgconn.ConnectError
+	if errors.As(err, &connect) { // on a full disk with XX000, for one
 		return false
 	}
 	var pg *pgconn.PgError
@@ -113,7 +117,7 @@ func countsAsAttempt(err error) bool {
 }
 
 // connectionLost reports whether err says that the connection to the database is
-// gone. An HTTP client's errors are of the same types underneath: those are not
+// gone, or can't be had. An HTTP client's errors are of the same types underneath: those are not
 // the database's.
 func connectionLost(err error) bool {
 	if errors.Is(err, errConnectionGone) { // a context that ended closes it, too
@@ -123,13 +127,16 @@ func connectionLost(err error) bool {
 	if errors.As(err, &request) {
 		return false
 	}
+	var connect *pgconn.ConnectError
+	if errors.As(err, &connect) {
+		return true
+	}
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
 		return pg.Code == "57P01" || pg.Code == "57P02" || pg.Code == "57P03" || pg.Code == "25P03"
 	}
 	var netErr net.Error
-	var connect *pgconn.ConnectError
-	return errors.Is(err, driver.ErrBadConn) || errors.As(err, &connect) ||
+	return errors.Is(err, driver.ErrBadConn) ||
 		(errors.As(err, &netErr) && !errors.Is(err, context.DeadlineExceeded)) ||
 		pgconn.SafeToRetry(err)
 }

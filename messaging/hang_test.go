@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"example.com/orderflow/messaging"
 	"example.com/orderflow/messaging/messagingtest"
 )
@@ -54,7 +56,28 @@ func TestC9AServerThatHangsHoldsNobody(t *testing.T) {
 // long it lacks it.
 func TestC9WhatTheServerLacksDoesNotCount(t *testing.T) {
 	t.Parallel()
-	for state, what := range map[string]string{"53100": "disk_full", "53200": "out_of_memory", "58030": "io_error"} {
+	type failure func(context.Context, *messaging.Tx, *messagingtest.DB) error
+	state := func(code string) failure {
+		return func(ctx context.Context, tx *messaging.Tx, _ *messagingtest.DB) error {
+			_, err := tx.ExecContext(ctx, fmt.Sprintf(`DO $$ BEGIN RAISE SQLSTATE '%s'; END $$`, code))
+			return err
+		}
+	}
+	for what, fail := range map[string]failure{
+		"disk_full": state("53100"), "out_of_memory": state("53200"), "io_error": state("58030"),
+		"no session": func(ctx context.Context, _ *messaging.Tx, db *messagingtest.DB) error {
+			cfg, err := pgconn.ParseConfig(db.DSN("beta"))
+			if err != nil {
+				return err
+			}
+			cfg.Database = "nowhere" // it is refused in many ways, each with a state of its own
+			conn, err := pgconn.ConnectConfig(ctx, cfg)
+			if err == nil {
+				err = messaging.Permanent(errors.Join(errors.New("there is a session"), conn.Close(ctx)))
+			}
+			return err
+		},
+	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
 			db := newDB(t)
@@ -63,8 +86,7 @@ func TestC9WhatTheServerLacksDoesNotCount(t *testing.T) {
 			messaging.Handle(b, nothing[happened])
 			messaging.Handle(b, func(ctx context.Context, tx *messaging.Tx, m work) error {
 				if tries++; tries <= 20 { // more than a message has
-					_, err := tx.ExecContext(ctx, fmt.Sprintf(`DO $$ BEGIN RAISE SQLSTATE '%s'; END $$`, state))
-					return err
+					return fail(ctx, tx, db)
 				}
 				return effect(ctx, tx, "beta", m.body)
 			})

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,6 +30,7 @@ type cluster struct {
 	settings map[string]string
 	ports    func() (int, error) // finds a free one
 	data     string              // PostgreSQL's data directory
+	logFile  string              // "" means one beside it
 	run      string              // the unix socket and "pid" for the watchdog; home of a temporary one
 	port     int
 	password string
@@ -47,7 +49,7 @@ func newCluster(ctx context.Context, cfg Config, p place, bins []string) (*clust
 	if err != nil {
 		return nil, err
 	}
-	c := &cluster{place: p, log: cfg.Log, as: as, settings: cfg.Settings, ports: freePort, run: as.newRun(cfg.TempDir)}
+	c := &cluster{place: p, log: cfg.Log, as: as, settings: cfg.Settings, logFile: cfg.LogFile, ports: freePort, run: as.newRun(cfg.TempDir)}
 	if c.temp {
 		c.home = c.run
 	}
@@ -176,7 +178,7 @@ func (c *cluster) dsn(role, _, database string) string {
 	return c.socketDSN(role, database)
 }
 
-func (c *cluster) logPath() string { return filepath.Join(c.home, "server.log") }
+func (c *cluster) logPath() string { return cmp.Or(c.logFile, filepath.Join(c.home, "server.log")) }
 
 func (c *cluster) socketDSN(role, database string) string {
 	return (&url.URL{

@@ -41,6 +41,10 @@ type Config struct {
 	// {"max_connections": "50"}.
 	Settings map[string]string
 
+	// LogFile is where a server that needs no container logs, such as a file on
+	// another disk than the data's; "" means server.log beside the data.
+	LogFile string
+
 	// Log gets what the server does that nobody asked for, as a template that is
 	// made anew or a server that died; nil means nowhere.
 	Log *slog.Logger

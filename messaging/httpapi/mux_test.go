@@ -8,13 +8,16 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 
 	"example.com/orderflow/messaging"
 	"example.com/orderflow/messaging/httpapi"
@@ -142,11 +145,45 @@ func TestMuxRequestID(t *testing.T) {
 	}
 }
 
+// refusing is the URL of a server that refuses a session, with an SQLSTATE.
+func refusing(t *testing.T, state string) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var served sync.WaitGroup
+	served.Go(func() {
+		conn, err := l.Accept()
+		if err != nil {
+			t.Errorf("nobody asked for a session: %v", err)
+			return
+		}
+		server := pgproto3.NewBackend(conn, conn)
+		_, err = server.ReceiveStartupMessage()
+		server.Send(&pgproto3.ErrorResponse{Severity: "FATAL", Code: state, Message: "secret"})
+		if err := errors.Join(err, server.Flush(), conn.Close()); err != nil {
+			t.Errorf("refuse a session: %v", err)
+		}
+	})
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+		served.Wait()
+	})
+	return "postgres://u@" + l.Addr().String() + "/d?sslmode=disable&connect_timeout=2"
+}
+
 func TestMuxErrors(t *testing.T) {
 	t.Parallel()
 	_, refused := pgconn.Connect(t.Context(), "postgres://u@127.0.0.1:1/d?sslmode=disable&connect_timeout=2")
 	if refused == nil {
 		t.Fatal("connected to port 1")
+	}
+	_, full := pgconn.Connect(t.Context(), refusing(t, "XX000"))
+	if full == nil {
+		t.Fatal("connected to a server that refuses")
 	}
 	state := func(code string) error { return &pgconn.PgError{Code: code, Message: "secret"} }
 	for name, c := range map[string]struct {
@@ -157,6 +194,7 @@ func TestMuxErrors(t *testing.T) {
 		"a problem":              {httpapi.NewProblem(409, "illegal-state", "no"), 409, "illegal-state"},
 		"a problem, wrapped":     {fmt.Errorf("cancel: %w", httpapi.NewProblem(409, "illegal-state", "no")), 409, "illegal-state"},
 		"no database":            {refused, 503, "unavailable"},
+		"no session":             {full, 503, "unavailable"},
 		"a time-out":             {fmt.Errorf("secret: %w", context.DeadlineExceeded), 503, "unavailable"},
 		"a lost connection":      {io.ErrUnexpectedEOF, 503, "unavailable"},
 		"a bad connection":       {driver.ErrBadConn, 503, "unavailable"},

@@ -119,6 +119,10 @@ func notNow() *Problem {
 // unavailable reports whether err says that the database is away, full or too
 // slow, rather than that the request or the program is wrong.
 func unavailable(err error) bool {
+	var connect *pgconn.ConnectError
+	if errors.As(err, &connect) {
+		return true // whatever the server says to it: on a full disk XX000, for one
+	}
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
 		switch pg.Code {
@@ -138,6 +142,5 @@ func unavailable(err error) bool {
 		}
 	}
 	var netErr net.Error
-	var connect *pgconn.ConnectError
-	return errors.As(err, &netErr) || errors.As(err, &connect) || pgconn.SafeToRetry(err)
+	return errors.As(err, &netErr) || pgconn.SafeToRetry(err)
 }

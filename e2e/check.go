@@ -101,7 +101,7 @@ func CheckShop(t testing.TB, dsn string, placed ...string) (v verification, rest
 			t.Errorf("after %s the shop is not at rest:%s", healLimit, under)
 			break
 		}
-		time.Sleep(300 * time.Millisecond)
+		time.Sleep(scaled(time.Second, 300*time.Millisecond)) // a look is work for the database, too
 	}
 	db, err := openDB(dsn)
 	if err != nil {

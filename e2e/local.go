@@ -36,7 +36,7 @@ type running struct {
 
 func newLocal(ctx context.Context, smallDisk bool) (*local, error) {
 	return newProcesses("local", func(l *local) (localDatabase, error) {
-		cfg := postgres.Config{Temp: true}
+		cfg := postgres.Config{Temp: true, TempDir: scaled(postgres.MemoryDir(), "")} // at full length on the disk, as in production
 		if smallDisk {
 			if err := l.mountDisk(ctx); err != nil {
 				return nil, err

@@ -70,6 +70,10 @@ func (c *container) make(ctx context.Context) error {
 // create makes the container. The call notes its pid for the watchdog, which
 // waits for it, and is not cut short: whether there is a container must be known.
 func (c *container) create(ctx context.Context) error {
+	initdb := "--encoding=UTF8 --locale=C --auth-local=trust --auth-host=scram-sha-256"
+	if c.temp {
+		initdb += " --no-sync" // gone anyway, should the machine fail
+	}
 	args := []string{"create", "--name", c.name}
 	args = append(args, c.labels()...)
 	args = append(args,
@@ -77,7 +81,7 @@ func (c *container) create(ctx context.Context) error {
 		"--volume", c.volume+":"+volumeAt,
 		"--env", "PGDATA="+volumeAt+"/cluster",
 		"--env", "POSTGRES_PASSWORD", // its value stands in the client's environment
-		"--env", "POSTGRES_INITDB_ARGS=--encoding=UTF8 --locale=C --auth-local=trust --auth-host=scram-sha-256",
+		"--env", "POSTGRES_INITDB_ARGS="+initdb,
 		"--stop-signal", "SIGINT", "--stop-timeout", "10",
 		"--shm-size", "256m", // parallel queries need more than the usual 64 MB
 		"--security-opt", "no-new-privileges",

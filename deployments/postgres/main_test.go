@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -44,6 +45,15 @@ type helperStarted struct {
 // testCache is the tests' cache instead of the user's.
 var testCache string
 
+// tests is where the tests' directories are: in memory, except at full length.
+var tests = func() string {
+	dir := "/tmp"
+	if os.Getenv("ORDERFLOW_LONG") == "" {
+		dir = cmp.Or(MemoryDir(), dir)
+	}
+	return dir
+}()
+
 func TestMain(m *testing.M) {
 	if conf := os.Getenv(helperEnv); conf != "" {
 		if err := helper(conf); err != nil {
@@ -52,7 +62,7 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	dir, err := os.MkdirTemp("/tmp", "orderflow-test-")
+	dir, err := os.MkdirTemp(tests, "orderflow-test-")
 	if err == nil {
 		err = os.Chmod(dir, 0o755)
 	}
@@ -170,13 +180,17 @@ func copyProgram(to string) error {
 	if err != nil {
 		return err
 	}
+	// Nothing may fork meanwhile: a child that has the file open for writing makes it one
+	// that can't be run.
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	return os.WriteFile(to, b, 0o755)
 }
 
 // openDir is a temporary directory that every account can enter.
 func openDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("/tmp", "orderflow-test-")
+	dir, err := os.MkdirTemp(tests, "orderflow-test-")
 	check(t, err)
 	t.Cleanup(func() { check(t, os.RemoveAll(dir)) })
 	check(t, os.Chmod(dir, 0o755))
@@ -189,6 +203,7 @@ func start(t *testing.T, cfg Config) *Server {
 	if cfg.cache == "" {
 		cfg.cache = testCache
 	}
+	cfg.TempDir = cmp.Or(cfg.TempDir, tests)
 	s, err := Start(t.Context(), cfg)
 	check(t, err)
 	t.Cleanup(func() { check(t, s.Stop(context.Background())) })

@@ -1,7 +1,10 @@
 // Package messagingtest lets tests run against a real PostgreSQL: a private
-// cluster per test binary, in memory where there is room (see memory.go), and a
-// database of its own per test, made from a migrated template in some 50 ms. It delivers messages to a service's handlers and shows
-// what they published. It is for tests only.
+// cluster per test binary, and a database of its own per test, made from a migrated
+// template in some 50 ms. It delivers messages to a service's handlers and shows what
+// they published. It is for tests only.
+//
+// The cluster is in memory where there is room; at full length (ORDERFLOW_LONG) it is
+// on the disk, as in production.
 package messagingtest
 
 import (
@@ -68,7 +71,11 @@ func start(ctx context.Context) (*Cluster, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	// Tests run side by side, some with fifty subscribers, each with a connection to listen on.
-	s, err := postgres.Start(ctx, postgres.Config{Temp: true, TempDir: tempDir(), Settings: map[string]string{"max_connections": "600"}})
+	cfg := postgres.Config{Temp: true, Settings: map[string]string{"max_connections": "600"}}
+	if os.Getenv("ORDERFLOW_LONG") == "" {
+		cfg.TempDir = postgres.MemoryDir()
+	}
+	s, err := postgres.Start(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}

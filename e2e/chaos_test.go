@@ -155,11 +155,12 @@ func checkChaos(t *testing.T, r *chaosReport, duration time.Duration) {
 		t.Error(w)
 	}
 	for _, k := range r.Recovery {
-		if k.Hit == 0 {
+		// A single one may come at a moment when nothing is under way.
+		if k.Hit == 0 && k.Planned > 1 {
 			t.Errorf("%s: %d planned, none hit", k.Kind, k.Planned)
 		}
 	}
-	if want := int(wantedHits * duration / (5 * time.Minute)); r.hit() < want {
+	if want := max(1, int(wantedHits*duration/(5*time.Minute))); r.hit() < want {
 		t.Errorf("%d faults hit, want %d", r.hit(), want)
 	}
 	for _, f := range r.Faults {

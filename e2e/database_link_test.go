@@ -36,12 +36,12 @@ func TestDatabaseLinks(t *testing.T) {
 			"payments": {"payments", "payments ready"}, "notifications": {"notifications", "notifications ready"},
 		} {
 			links[service].Slow(200 * time.Millisecond)
-			held := shop.later(t, scaled(1500*time.Millisecond, 20*time.Second))
+			held := shop.later(t, links[service], scaled(1500*time.Millisecond, 20*time.Second))
 			hits := links[service].Heal()
 			asking.tell(t, fmt.Sprintf("the database's link of %s slow, %d pieces held up", service, hits), hits, nil)
 
 			links[service].Cut()
-			held = append(held, shop.later(t, scaled(1500*time.Millisecond, 10*time.Second))...)
+			held = append(held, shop.later(t, links[service], scaled(1500*time.Millisecond, 10*time.Second))...)
 			hits = links[service].Heal()
 			healed := time.Now()
 			for _, id := range held {
@@ -63,13 +63,17 @@ func TestDatabaseLinks(t *testing.T) {
 	}
 }
 
-// later waits for d and returns the orders that were promised meanwhile.
-func (s *shopping) later(t *testing.T, d time.Duration) []string {
+// later waits for d, and until the fault of the link has hit, for a while. It returns
+// the orders that were promised meanwhile.
+func (s *shopping) later(t *testing.T, l *Link, d time.Duration) []string {
 	t.Helper()
 	s.mu.Lock()
 	before := len(s.promised)
 	s.mu.Unlock()
 	time.Sleep(d)
+	for end := time.Now().Add(10 * d); l.Hits() == 0 && time.Now().Before(end); {
+		time.Sleep(20 * time.Millisecond)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return append([]string(nil), s.promised[before:]...)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/moby/moby/client"
@@ -131,6 +132,11 @@ func (d *docker) freezeDatabase(ctx context.Context, id string, frozen bool) err
 	case err != nil || found.Container.State.Paused == frozen:
 	case frozen:
 		_, err = d.engine.client.ContainerPause(ctx, id, client.ContainerPauseOptions{})
+		for err != nil && strings.Contains(err.Error(), "unable to freeze") && ctx.Err() == nil {
+			// So the kernel says of processes that keep starting others.
+			time.Sleep(50 * time.Millisecond)
+			_, err = d.engine.client.ContainerPause(ctx, id, client.ContainerPauseOptions{})
+		}
 	default:
 		_, err = d.engine.client.ContainerUnpause(ctx, id, client.ContainerUnpauseOptions{})
 	}

@@ -47,5 +47,5 @@ func moreAtOnce() error {
 	if said {
 		return nil
 	}
-	return flag.Set("test.parallel", strconv.Itoa(runtime.GOMAXPROCS(0)*2))
+	return flag.Set("test.parallel", strconv.Itoa(runtime.GOMAXPROCS(0)*3/2))
 }

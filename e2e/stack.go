@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -37,6 +39,7 @@ type Stack struct {
 	Admin *sqlx.DB // an administrator's, for checks
 	URL   string   // where customers come in: the console, or what balances over several
 
+	started   time.Time
 	replicas  int  // of each service at most
 	smallDisk bool // for Database
 	crew      *crew
@@ -70,16 +73,25 @@ func WithSmallDisk(s *Stack) { s.smallDisk = true }
 // one had ended by itself; when t has failed, the ends of their logs are shown.
 func NewStack(t testing.TB, options ...Option) *Stack {
 	t.Helper()
-	started := time.Now()
 	s := newStack(t, options...)
 	if err := s.migrate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	s.launchAll(t)
 	s.WaitReady(t, services...)
-	t.Logf("shop on backend %s up after %s", s.Name(), since(started))
+	t.Logf("shop on backend %s up after %s", s.Name(), since(s.started))
 	return s
 }
+
+// stacks holds a token for each that there is: at most one for each core in
+// containers, which take more, else as many as tests run side by side.
+var stacks = sync.OnceValue(func() chan struct{} {
+	n := runtime.GOMAXPROCS(0)
+	if c, err := decided(); err == nil && c.backend != "docker" {
+		n = math.MaxInt32
+	}
+	return make(chan struct{}, n)
+})
 
 // newStack is a shop with an empty database, of which nothing runs yet.
 func newStack(t testing.TB, options ...Option) *Stack {
@@ -88,6 +100,9 @@ func newStack(t testing.TB, options ...Option) *Stack {
 	for _, o := range options {
 		o(s)
 	}
+	stacks() <- struct{}{}
+	t.Cleanup(func() { <-stacks() })
+	s.started = time.Now()
 	var err error
 	if s.Backend, err = newBackend(t.Context(), s.smallDisk); err != nil {
 		t.Fatalf("nothing to run the shop on: %v", err)

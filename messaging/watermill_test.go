@@ -2,6 +2,7 @@ package messaging_test
 
 import (
 	"context"
+	"errors"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -231,7 +232,7 @@ func TestWatermillReconnect(t *testing.T) {
 // returns when that is done.
 func restartCommand(t *testing.T, cluster *messagingtest.Cluster) []string {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), "restart")
+	dir := t.TempDir() // a file for each restart that is wanted
 	done, stopped := make(chan struct{}), make(chan struct{})
 	restarts := 0
 	go func() {
@@ -242,15 +243,16 @@ func restartCommand(t *testing.T, cluster *messagingtest.Cluster) []string {
 				return
 			case <-time.After(20 * time.Millisecond):
 			}
-			if _, err := os.Stat(file); err != nil {
-				continue
-			}
-			if err := cluster.Server().Restart(context.Background(), "immediate"); err != nil {
+			wanted, err := os.ReadDir(dir)
+			if err != nil {
 				t.Errorf("restart PostgreSQL: %v", err)
 			}
-			restarts++
-			if err := os.Remove(file); err != nil {
-				t.Errorf("restart PostgreSQL: %v", err)
+			for _, file := range wanted {
+				err := cluster.Server().Restart(context.Background(), "immediate")
+				if err := errors.Join(err, os.Remove(filepath.Join(dir, file.Name()))); err != nil {
+					t.Errorf("restart PostgreSQL: %v", err)
+				}
+				restarts++
 			}
 		}
 	}()
@@ -261,5 +263,5 @@ func restartCommand(t *testing.T, cluster *messagingtest.Cluster) []string {
 			t.Errorf("restarts: got %d, want 2: the test proves nothing", restarts)
 		}
 	})
-	return []string{"sh", "-c", `touch "$1" && while [ -e "$1" ]; do sleep 0.05; done`, "restart", file}
+	return []string{"sh", "-c", `touch "$1/$$" && while [ -e "$1/$$" ]; do sleep 0.05; done`, "restart", dir}
 }

@@ -117,8 +117,8 @@ func countsAsAttempt(err error) bool {
 }
 
 // connectionLost reports whether err says that the connection to the database is
-// gone, or can't be had. An HTTP client's errors are of the same types underneath: those are not
-// the database's.
+// gone, or can't be had. An HTTP client's errors are of the same types underneath:
+// those are not the database's.
 func connectionLost(err error) bool {
 	if errors.Is(err, errConnectionGone) { // a context that ended closes it, too
 		return !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled)

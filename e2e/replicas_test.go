@@ -34,8 +34,14 @@ func TestReplicas(t *testing.T) {
 		s.WaitReady(t, name+"-2")
 	}
 	crowd := NewCrowd(t, s.URL, scaled(8, 30))
-	t.Run("rolling restart", func(t *testing.T) { s.roll(t, crowd) })
-	t.Run("one, three and one again", func(t *testing.T) { s.breathe(t, crowd) })
+	missed := map[string]int{}
+	t.Run("rolling restart", func(t *testing.T) { s.tellGone(t, s.roll(t, crowd), missed) })
+	t.Run("one, three and one again", func(t *testing.T) { s.tellGone(t, s.breathe(t, crowd), missed) })
+	for _, service := range services {
+		if missed[service] == 0 {
+			t.Errorf("%s had nothing to do whenever one of its replicas ended: nothing was hit", service)
+		}
+	}
 	CheckShop(t, s.DSN("", ""), crowd.Close(t, requestP99)...)
 	t.Run("three do more than one", func(t *testing.T) { s.scale(t) })
 	CheckShop(t, s.DSN("", ""))
@@ -50,8 +56,8 @@ type gone struct {
 
 // roll restarts every service as an operator does a new version: one replica
 // after the other, each new one ready before the next goes.
-func (s *Stack) roll(t *testing.T, crowd *Crowd) {
-	var all []gone
+func (s *Stack) roll(t *testing.T, crowd *Crowd) (all []gone) {
+	t.Helper()
 	for range scaled(1, 3) {
 		for _, service := range services {
 			for _, replica := range replicasOf(service, 1, 2) {
@@ -61,13 +67,13 @@ func (s *Stack) roll(t *testing.T, crowd *Crowd) {
 			}
 		}
 	}
-	s.tellGone(t, all)
+	return all
 }
 
 // breathe takes each service from one replica to three and back to one, which is
 // none of those that were there before.
-func (s *Stack) breathe(t *testing.T, crowd *Crowd) {
-	var all []gone
+func (s *Stack) breathe(t *testing.T, crowd *Crowd) (all []gone) {
+	t.Helper()
 	for _, service := range services {
 		all = append(all, s.goAway(t, service+"-2", crowd))
 	}
@@ -85,7 +91,7 @@ func (s *Stack) breathe(t *testing.T, crowd *Crowd) {
 			all = append(all, s.goAway(t, service+"-3", crowd))
 		}
 	}
-	s.tellGone(t, all)
+	return all
 }
 
 // goAway terminates a replica and notes what customers did meanwhile.
@@ -98,9 +104,9 @@ func (s *Stack) goAway(t *testing.T, replica string, crowd *Crowd) gone {
 	return g
 }
 
-// tellGone logs how long replicas took to end, and checks that each was missed:
-// customers asked for something meanwhile, and its service had messages.
-func (s *Stack) tellGone(t *testing.T, all []gone) {
+// tellGone logs how long replicas took to end, and adds to missed what their services
+// had to do meanwhile: messages, or requests of customers where there are none.
+func (s *Stack) tellGone(t *testing.T, all []gone, missed map[string]int) {
 	t.Helper()
 	var slowest time.Duration
 	messages, requests := map[string]int{}, map[string]int64{}
@@ -123,8 +129,9 @@ func (s *Stack) tellGone(t *testing.T, all []gone) {
 		messages[service] += n
 	}
 	for _, service := range services {
-		if requests[service] == 0 || messages[service] == 0 && service != "console" {
-			t.Errorf("while replicas of %s ended, customers sent %d requests and it had %d messages: nothing was hit", service, requests[service], messages[service])
+		missed[service] += messages[service]
+		if service == "console" {
+			missed[service] += int(requests[service])
 		}
 		t.Logf("%-13s while its replicas ended: %d requests of customers, %d messages", service, requests[service], messages[service])
 	}

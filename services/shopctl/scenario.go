@@ -91,6 +91,18 @@ func tools(db *sqlx.DB) *scenario.Tools {
 		},
 		Pause:  func(ctx context.Context, queue string) error { return hand.Pause(ctx, queue, why) },
 		Resume: func(ctx context.Context, queue string) error { return hand.Resume(ctx, queue, why) },
+		Waiting: func(ctx context.Context, queue string) (int, error) {
+			all, err := hand.Queues(ctx)
+			if err != nil {
+				return 0, err
+			}
+			for _, q := range all.Queues {
+				if q.Name == queue {
+					return int(q.Depth.N), nil
+				}
+			}
+			return 0, fmt.Errorf("there is no queue %s", queue)
+		},
 	}
 }
 

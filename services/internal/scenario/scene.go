@@ -167,6 +167,18 @@ func (s *scene) while(queue string, f func()) {
 	f()
 }
 
+// waiting waits until that many messages are in a queue: an order shows its new status
+// before the relay has carried the message that says so.
+func (s *scene) waiting(queue string, messages int) {
+	s.awaits("", fmt.Sprintf("%d messages in the queue %s", messages, queue), func() (string, error) {
+		n, err := s.shop.Tools.Waiting(s.ctx, queue)
+		if err == nil && n < messages {
+			return fmt.Sprintf("%d", n), nil
+		}
+		return "", err
+	})
+}
+
 // customer is a new customer, with an id and an address of its own.
 func (s *scene) customer(name string) *person {
 	p, known := s.people[name]

@@ -137,6 +137,7 @@ func expressFirst(s *scene) {
 		}
 		o = s.customer("Ada").orders(wish{lines: lines(coffee.times(1)), token: byCard, priority: "express"})
 		o.goes("placed", "authorizing")
+		s.waiting("payments", crowd+1)
 	})
 	o.goes(toTheDoor...)
 	s.does("Bob waits for his orders")

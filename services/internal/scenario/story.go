@@ -35,6 +35,9 @@ type Tools struct {
 	Advance func(ctx context.Context, by time.Duration) error // sets the shop's clock forward
 	Pause   func(ctx context.Context, queue string) error     // has nothing more taken from a queue
 	Resume  func(ctx context.Context, queue string) error     // ends that
+
+	// Waiting tells how many messages are in a queue, the dead apart.
+	Waiting func(ctx context.Context, queue string) (int, error)
 }
 
 // Outcome is how a telling ended.

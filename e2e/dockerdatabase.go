@@ -131,11 +131,13 @@ func (d *docker) freezeDatabase(ctx context.Context, id string, frozen bool) err
 	switch {
 	case err != nil || found.Container.State.Paused == frozen:
 	case frozen:
-		_, err = d.engine.client.ContainerPause(ctx, id, client.ContainerPauseOptions{})
-		for err != nil && strings.Contains(err.Error(), "unable to freeze") && ctx.Err() == nil {
-			// So the kernel says of processes that keep starting others.
-			time.Sleep(50 * time.Millisecond)
+		for {
 			_, err = d.engine.client.ContainerPause(ctx, id, client.ContainerPauseOptions{})
+			// So the kernel says of processes that keep starting others.
+			if err == nil || !strings.Contains(err.Error(), "unable to freeze") || ctx.Err() != nil {
+				break
+			}
+			time.Sleep(50 * time.Millisecond)
 		}
 	default:
 		_, err = d.engine.client.ContainerUnpause(ctx, id, client.ContainerUnpauseOptions{})

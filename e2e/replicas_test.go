@@ -104,8 +104,9 @@ func (s *Stack) goAway(t *testing.T, replica string, crowd *Crowd) gone {
 	return g
 }
 
-// tellGone logs how long replicas took to end, and adds to missed what their services
-// had to do meanwhile: messages, or requests of customers where there are none.
+// tellGone logs how long replicas took to end, checks that customers asked for something
+// meanwhile, and adds to missed what the services had to do: messages, or requests of
+// customers where there are none.
 func (s *Stack) tellGone(t *testing.T, all []gone, missed map[string]int) {
 	t.Helper()
 	var slowest time.Duration
@@ -129,6 +130,9 @@ func (s *Stack) tellGone(t *testing.T, all []gone, missed map[string]int) {
 		messages[service] += n
 	}
 	for _, service := range services {
+		if requests[service] == 0 {
+			t.Errorf("while replicas of %s ended, customers sent no request: nothing was hit", service)
+		}
 		missed[service] += messages[service]
 		if service == "console" {
 			missed[service] += int(requests[service])

@@ -74,7 +74,7 @@ func newReplicas(addresses []string, log *slog.Logger) (*replicas, error) {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	r.stop = stop
-	r.find(ctx, time.Now())
+	r.find(ctx)
 	if !r.fixed {
 		r.watch.Go(func() { r.look(ctx) })
 	}
@@ -108,18 +108,19 @@ func (r *replicas) look(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		r.find(ctx, time.Now())
+		r.find(ctx)
 	}
 }
 
-// find looks the host names up and lists the replicas behind them, unless that was
-// begun after since by somebody else. When nobody answers what a name stands for,
+// find looks the host names up and lists the replicas behind them; what another call
+// has begun to look up meanwhile will do. When nobody answers what a name stands for,
 // those stay that were there before; when there is no such name, there are none:
 // their addresses may be somebody else's soon.
-func (r *replicas) find(ctx context.Context, since time.Time) {
+func (r *replicas) find(ctx context.Context) {
+	called := time.Now()
 	r.finding.Lock()
 	defer r.finding.Unlock()
-	if r.found.After(since) {
+	if r.found.After(called) {
 		return
 	}
 	r.found = time.Now()
@@ -239,7 +240,7 @@ func (r *replicas) RoundTrip(req *http.Request) (*http.Response, error) {
 	if !another || r.fixed {
 		return res, err
 	}
-	r.find(context.WithoutCancel(req.Context()), time.Now()) // others wait for what it finds
+	r.find(context.WithoutCancel(req.Context())) // others wait for what it finds
 	moved := slices.DeleteFunc(r.inTurn(), func(p *replica) bool { return slices.Contains(list, p) })
 	if len(moved) == 0 {
 		return nil, err

@@ -52,11 +52,11 @@ type fullDisk struct {
 }
 
 func (f *fullDisk) outage() databaseOutage {
-	name := "disk full"
+	o := databaseOutage{"disk full", scaled(time.Second, 15*time.Second), f.fill, f.space, nil} // a table's last page may have room for whoever asks
 	if f.log {
-		name = "disk full, the log's space used up"
+		o.name, o.hit = "disk full, the log's space used up", []string{"any"}
 	}
-	return databaseOutage{name, scaled(time.Second, 15*time.Second), f.fill, f.space, []string{"any"}}
+	return o
 }
 
 // fill returns when somebody was hit.

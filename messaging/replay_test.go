@@ -337,6 +337,10 @@ func TestC15ReplayIsContinued(t *testing.T) {
 // inLogOrder checks that the queue of view has its events in the order of the log.
 func inLogOrder(t testing.TB, db *messagingtest.DB) {
 	t.Helper()
+	// Nobody has counted rows that are this new: the planner might compare each with each.
+	if _, err := db.Admin.Exec(`ANALYZE messaging.queue_view, messaging.log_alpha`); err != nil {
+		t.Fatal(err)
+	}
 	inverted := count(t, db.Admin, `
 		SELECT count(*) FROM (
 			SELECT l.id, lag(l.id) OVER (ORDER BY q.id) AS before FROM messaging.queue_view q JOIN messaging.log_alpha l USING (message_id)) o

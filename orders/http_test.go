@@ -78,7 +78,7 @@ func TestRefusedOrders(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			got := s.do("POST", "/v1/orders", tt.body, "Idempotency-Key", "refused")
+			got := s.do("POST", "/v1/orders", tt.body, "Idempotency-Key", "refused: "+tt.name)
 			if got.Code != tt.status || got.code() != tt.code {
 				t.Fatalf("got %d %s, want %d %s: %s", got.Code, got.code(), tt.status, tt.code, got.Body)
 			}

@@ -246,8 +246,10 @@ func TestC4DelayedAtScale(t *testing.T) {
 	if beside > 10*alone+2*time.Second {
 		t.Errorf("a message took %s beside %d delayed ones, %s without", beside, delayed, alone)
 	}
-	f.exec(`UPDATE messaging.queue_beta SET due = due - interval '1 hour' + interval '1 second'`)
-	f.exec(`UPDATE public.planned p SET due = q.due FROM messaging.queue_beta q WHERE q.message_id = p.message_id`)
+	// In one statement: a claim moves due.
+	f.exec(`
+		WITH moved AS (UPDATE messaging.queue_beta SET due = due - interval '1 hour' + interval '1 second' RETURNING message_id, due)
+		UPDATE public.planned p SET due = m.due FROM moved m WHERE m.message_id = p.message_id`)
 	within(t, 5*time.Minute, "the delayed ones to be done", func() bool { return f.living() == 0 })
 	a.messages = delayed + f.sent
 	var p struct{ Early, Handled, Late int }

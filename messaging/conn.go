@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -22,16 +23,102 @@ type conn struct {
 	opening bool // a transaction has begun of which the server hasn't heard
 }
 
-// connector makes connections of our own from pgx's.
-type connector struct{ driver.Connector }
+// reconnectPause lies between two attempts to connect while the database is away.
+const reconnectPause = 50 * time.Millisecond
+
+// connector makes connections of our own from pgx's, as many at once as are asked
+// for. While the database is away one attempt is made for all who want one, and its
+// error is theirs: so it isn't met by a storm when it is back.
+type connector struct {
+	driver.Connector
+	mu     sync.Mutex
+	failed time.Time // when the last attempt did; zero when it was answered
+	next   *attempt  // nil when nobody waits for one
+}
+
+// attempt is made by the first who wants it.
+type attempt struct {
+	done chan struct{}
+	err  error // readable then; nil when those who waited may try for themselves
+}
 
 // Connect opens a connection.
-func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
+func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
+	for {
+		a, first := c.queue()
+		switch {
+		case a == nil:
+			return c.open(ctx)
+		case first:
+			return c.try(ctx, a)
+		}
+		select {
+		case <-a.done:
+			if a.err != nil {
+				return nil, a.err
+			}
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// queue returns the attempt to wait for, nil when the database isn't away, and
+// whether it is the caller's to make.
+func (c *connector) queue() (a *attempt, first bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.failed.IsZero() {
+		return nil, false
+	}
+	first = c.next == nil
+	if first {
+		c.next = &attempt{done: make(chan struct{})}
+	}
+	return c.next, first
+}
+
+// try makes attempt a, when it is time for it.
+func (c *connector) try(ctx context.Context, a *attempt) (driver.Conn, error) {
+	c.mu.Lock()
+	pause := time.Until(c.failed.Add(reconnectPause))
+	c.mu.Unlock()
+	defer func() {
+		c.mu.Lock()
+		c.next = nil
+		c.mu.Unlock()
+		close(a.done)
+	}()
+	select {
+	case <-time.After(pause):
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	d, err := c.open(ctx)
+	if !over(ctx) {
+		a.err = err // an impatient caller's would say nothing of the database
+	}
+	return d, err
+}
+
+func (c *connector) open(ctx context.Context) (driver.Conn, error) {
 	d, err := c.Connector.Connect(ctx)
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if err != nil {
+		if !over(ctx) {
+			c.failed = time.Now()
+		}
 		return nil, err
 	}
+	c.failed = time.Time{}
 	return &conn{Conn: d.(*stdlib.Conn)}, nil
+}
+
+// over reports whether ctx has ended, or has to: a dial may notice that first.
+func over(ctx context.Context) bool {
+	deadline, limited := ctx.Deadline()
+	return ctx.Err() != nil || limited && !time.Now().Before(deadline)
 }
 
 // BeginTx begins a transaction; one of the server's default kind is told to the

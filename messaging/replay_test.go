@@ -337,14 +337,30 @@ func TestC15ReplayIsContinued(t *testing.T) {
 // inLogOrder checks that the queue of view has its events in the order of the log.
 func inLogOrder(t testing.TB, db *messagingtest.DB) {
 	t.Helper()
-	// Nobody has counted rows that are this new: the planner might compare each with each.
-	if _, err := db.Admin.Exec(`ANALYZE messaging.queue_view, messaging.log_alpha`); err != nil {
+	// Joined here: OpenDB's pool would look through all of one table for each row of
+	// the other, as neither has an index by message.
+	var logged, queued []string
+	if err := db.Admin.Select(&logged, `SELECT message_id FROM messaging.log_alpha ORDER BY id`); err != nil {
 		t.Fatal(err)
 	}
-	inverted := count(t, db.Admin, `
-		SELECT count(*) FROM (
-			SELECT l.id, lag(l.id) OVER (ORDER BY q.id) AS before FROM messaging.queue_view q JOIN messaging.log_alpha l USING (message_id)) o
-		WHERE before > id`)
+	if err := db.Admin.Select(&queued, `SELECT message_id FROM messaging.queue_view ORDER BY id`); err != nil {
+		t.Fatal(err)
+	}
+	place := make(map[string]int, len(logged))
+	for i, id := range logged {
+		place[id] = i
+	}
+	inverted, before := 0, 0
+	for _, id := range queued {
+		i, ok := place[id]
+		if !ok {
+			continue // no event, or one that has gone from the log
+		}
+		if i < before {
+			inverted++
+		}
+		before = i
+	}
 	if inverted != 0 {
 		t.Errorf("messages in another order than the log: got %d, want 0", inverted)
 	}

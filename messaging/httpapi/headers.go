@@ -13,6 +13,20 @@ import (
 // maxWait is the longest that PreferWait returns.
 const maxWait = 30 * time.Second
 
+// ServiceHeader is the header in which a balancer names the service that a request is
+// for. Addresses are given to another soon after their owner has ended, well before
+// everybody has heard of it; without a name, the wrong service's "not found" would
+// pass for the right one's. One that isn't meant answers 421 (RFC 9110, section
+// 15.5.20): it has done nothing, so that any request may be sent elsewhere.
+const ServiceHeader = "X-Service"
+
+// Misdirected reports whether r says that it is for another service than the one
+// called service.
+func Misdirected(r *http.Request, service string) bool {
+	to := r.Header.Get(ServiceHeader)
+	return service != "" && to != "" && to != service
+}
+
 // checkRequest refuses what no handler should have to think of: an answer in
 // another format, a caller or a query that can't be stored.
 func checkRequest(r *http.Request) error {

@@ -25,9 +25,10 @@ const requestLimit = 4 * time.Second
 // Mux routes requests by method and path. What isn't there is answered with a
 // problem, like every error that a handler returns.
 type Mux struct {
-	mux   *http.ServeMux
-	log   *slog.Logger
-	limit time.Duration
+	mux     *http.ServeMux
+	log     *slog.Logger
+	limit   time.Duration
+	service string
 }
 
 // NewMux returns a Mux without routes.
@@ -37,6 +38,10 @@ func NewMux(log *slog.Logger) *Mux {
 
 // Limit has the context of each request last for d instead of 4 s.
 func (m *Mux) Limit(d time.Duration) { m.limit = d }
+
+// Service names the service whose routes these are: a request that says it is for
+// another one is answered by 421 (see ServiceHeader).
+func (m *Mux) Service(name string) { m.service = name }
 
 // Handle registers h for a pattern of http.ServeMux, method included
 // ("POST /v1/orders/{id}/cancel"). An error that h returns is the answer: a
@@ -79,6 +84,10 @@ func (m *Mux) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		m.log.DebugContext(ctx, "request answered", "correlation_id", id, "method", r.Method, "pattern", pattern,
 			"status", w.status, "duration_ms", time.Since(started).Milliseconds())
 	}()
+	if Misdirected(r, m.service) {
+		m.fail(w, r, NewProblem(http.StatusMisdirectedRequest, "misdirected-request", "another service is at this address; nothing was done"))
+		return
+	}
 	if pattern == "" || !cleanPath(r.URL) {
 		m.fail(w, r, m.unrouted(r))
 		return

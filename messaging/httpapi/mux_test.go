@@ -41,6 +41,24 @@ func get(h http.Handler, target string, header ...string) *http.Response {
 	return send(h, httptest.NewRequest(http.MethodGet, target, nil), header...)
 }
 
+// A request for another service is none of ours, whatever it asks for.
+func TestMisdirectedRequest(t *testing.T) {
+	t.Parallel()
+	mux := answering(discard, ok)
+	mux.Service("orders")
+	for to, want := range map[string]int{"": 200, "orders": 200, "payments": 421} {
+		if res := get(mux, oneOrder, httpapi.ServiceHeader, to); res.StatusCode != want {
+			t.Errorf("for %q: status %d, want %d", to, res.StatusCode, want)
+		}
+	}
+	if res := get(mux, "/v1/nothing", httpapi.ServiceHeader, "payments"); res.StatusCode != http.StatusMisdirectedRequest {
+		t.Errorf("for another, and not there: status %d, want 421", res.StatusCode)
+	}
+	if res := get(answering(discard, ok), oneOrder, httpapi.ServiceHeader, "payments"); res.StatusCode != http.StatusOK {
+		t.Errorf("a mux without a name: status %d, want 200", res.StatusCode)
+	}
+}
+
 func TestMuxRoutes(t *testing.T) {
 	t.Parallel()
 	mux := answering(discard, ok)

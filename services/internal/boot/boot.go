@@ -164,6 +164,7 @@ func Run(ctx context.Context, cfg Config, spec messaging.Spec, log *slog.Logger,
 		return fmt.Errorf("make service %s: %w", spec.Name, err)
 	}
 	mux := httpapi.NewMux(log)
+	mux.Service(spec.Name)
 	service.Routes(mux)
 	health(mux, func(ctx context.Context) error {
 		return errors.Join(bus.Ready(ctx), service.Ready(ctx))

@@ -13,6 +13,8 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httputil"
+
+	"example.com/orderflow/messaging/httpapi"
 )
 
 //go:embed page.html
@@ -65,7 +67,7 @@ func New(cfg Config, log *slog.Logger) (_ *Console, err error) {
 		{"inventory", cfg.InventoryURLs, []string{"/v1/products", "/v1/shipments", "/v1/stock-moves"}},
 		{"notifications", cfg.NotificationsURLs, []string{"/v1/notifications", "/v1/webhook-endpoints"}},
 	} {
-		r, err := newReplicas(s.urls, log)
+		r, err := newReplicas(s.name, s.urls, log)
 		if err != nil {
 			return nil, fmt.Errorf("address of %s: %w", s.name, err)
 		}
@@ -105,6 +107,10 @@ func New(cfg Config, log *slog.Logger) (_ *Console, err error) {
 func (c *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Referrer-Policy", "no-referrer")
+	if httpapi.Misdirected(r, "console") {
+		problem(w, http.StatusMisdirectedRequest, "misdirected-request", "Misdirected request", "the console is at this address; nothing was done")
+		return
+	}
 	c.mux.ServeHTTP(w, r)
 }
 

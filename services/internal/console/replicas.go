@@ -14,6 +14,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"example.com/orderflow/messaging/httpapi"
 )
 
 const (
@@ -28,7 +30,8 @@ const (
 // all the same: better than to refuse for them.
 //
 // A request goes on to the next replica when it is certain, or harmless, that it
-// isn't done twice: when no connection came about, so that nothing was sent; or
+// isn't done twice: when no connection came about, so that nothing was sent; when
+// another service says that the address is its own now (httpapi.ServiceHeader); or
 // when the answer got lost and the request may be repeated (GET, or anything under
 // an Idempotency-Key, as net/http sees it, too). Any answer is passed on as it is,
 // a 503 too: whether to ask again is the client's decision, and one that fans out
@@ -37,13 +40,14 @@ const (
 // When nobody takes a connection, names are looked up at once: who is started again
 // may have another address than before.
 type replicas struct {
-	bases []*url.URL
-	fixed bool // one address, so that there is nothing to look for
-	log   *slog.Logger
-	list  atomic.Pointer[[]*replica]
-	turn  atomic.Uint32
-	stop  context.CancelFunc
-	watch sync.WaitGroup
+	service string
+	bases   []*url.URL
+	fixed   bool // one address, so that there is nothing to look for
+	log     *slog.Logger
+	list    atomic.Pointer[[]*replica]
+	turn    atomic.Uint32
+	stop    context.CancelFunc
+	watch   sync.WaitGroup
 
 	finding sync.Mutex
 	found   time.Time // when the last look-up began
@@ -52,15 +56,17 @@ type replicas struct {
 // replica is one copy: a host name may stand for several, as the names of
 // headless services do in Kubernetes and those of scaled ones in Compose.
 type replica struct {
+	service   string
 	base      *url.URL
 	addr      string // where it is dialled: an IP address and a port
 	transport *http.Transport
 	down      atomic.Bool
 }
 
-// newReplicas returns the replicas at addresses, base URLs without a path. Close it.
-func newReplicas(addresses []string, log *slog.Logger) (*replicas, error) {
-	r := &replicas{log: log, fixed: len(addresses) < 2}
+// newReplicas returns the replicas of service at addresses, base URLs without a
+// path. Close it.
+func newReplicas(service string, addresses []string, log *slog.Logger) (*replicas, error) {
+	r := &replicas{service: service, log: log, fixed: len(addresses) < 2}
 	for _, a := range addresses {
 		base, err := url.Parse(a)
 		if err != nil {
@@ -150,7 +156,7 @@ func (r *replicas) find(ctx context.Context) {
 			addr := net.JoinHostPort(ip, portOf(base))
 			p := known[addr]
 			if p == nil {
-				p = &replica{base: base, addr: addr, transport: transport(addr)}
+				p = &replica{service: r.service, base: base, addr: addr, transport: transport(addr)}
 			}
 			delete(known, addr)
 			now = append(now, p)
@@ -274,7 +280,7 @@ func (r *replicas) ask(list []*replica, req *http.Request, body []byte) (res *ht
 			return res, false, nil
 		}
 		errs = append(errs, err)
-		if !unsent(err) && !repeatable(req) {
+		if !undone(err) && !repeatable(req) {
 			return nil, false, errors.Join(errs...)
 		}
 	}
@@ -290,17 +296,25 @@ func readBody(req *http.Request) ([]byte, error) {
 	return body, errors.Join(err, req.Body.Close())
 }
 
+// errStranger is why an address is passed over that another service has now.
+var errStranger = errors.New("another service is at this address")
+
 // send sends req with the body to p.
 func (p *replica) send(req *http.Request, body []byte) (*http.Response, error) {
 	out := req.Clone(req.Context())
 	out.URL.Scheme, out.URL.Host, out.Host = p.base.Scheme, p.base.Host, ""
+	out.Header.Set(httpapi.ServiceHeader, p.service)
 	if body != nil {
 		// With GetBody net/http repeats by itself what met a connection that was closed
 		// while idle, under the same rule as ours.
 		out.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
 		out.Body, out.ContentLength, out.TransferEncoding = io.NopCloser(bytes.NewReader(body)), int64(len(body)), nil
 	}
-	return p.transport.RoundTrip(out)
+	res, err := p.transport.RoundTrip(out)
+	if err == nil && res.StatusCode == http.StatusMisdirectedRequest {
+		return nil, errors.Join(errStranger, res.Body.Close())
+	}
+	return res, err
 }
 
 // ready returns nil when p says that it can serve.
@@ -324,10 +338,10 @@ func (p *replica) ready(ctx context.Context) error {
 	return nil
 }
 
-// unsent reports whether err means that no connection came about.
-func unsent(err error) bool {
+// undone reports whether err means that nobody has begun to do what was asked.
+func undone(err error) bool {
 	var op *net.OpError
-	return errors.As(err, &op) && op.Op == "dial"
+	return errors.Is(err, errStranger) || errors.As(err, &op) && op.Op == "dial"
 }
 
 // repeatable reports whether req may be sent once more although it may have been

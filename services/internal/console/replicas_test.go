@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"example.com/orderflow/messaging/httpapi"
 	"example.com/orderflow/services/internal/console"
 )
 
@@ -141,6 +142,58 @@ func TestRefusedRequestGoesToTheNext(t *testing.T) {
 		if body := <-one.bodies; body != "a wish" {
 			t.Errorf("the other got %q, want the body", body)
 		}
+	}
+}
+
+// An address may be another service's by now, which says so: any request goes to the
+// next, whatever it asks for, and none to that address until it is orders' again.
+func TestRequestForAnotherServiceGoesToTheNext(t *testing.T) {
+	t.Parallel()
+	taken, one := newCopy(t), newCopy(t)
+	inventory := httpapi.NewMux(slog.New(slog.DiscardHandler))
+	inventory.Service("inventory")
+	var misled atomic.Int64
+	taken.server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/readyz" {
+			misled.Add(1)
+		}
+		inventory.ServeHTTP(w, r)
+	})
+	shop := shopOf(t, taken, one)
+	for range 6 {
+		if status := placeAt(t, shop, ""); status != http.StatusOK {
+			t.Fatalf("status %d, want 200", status)
+		}
+		if body := <-one.bodies; body != "a wish" {
+			t.Errorf("the other got %q, want the body", body)
+		}
+	}
+	if n := misled.Load(); n > 1 {
+		t.Errorf("%d requests met the other service, want one at most", n)
+	}
+	if status := placeAt(t, shopAt(t, taken.server.URL), ""); status != http.StatusServiceUnavailable {
+		t.Errorf("with another service at the only address: status %d, want 503", status)
+	}
+}
+
+// What a balancer before the console means for another is not passed on.
+func TestConsoleIsNoOtherService(t *testing.T) {
+	t.Parallel()
+	one := newCopy(t)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, shopOf(t, one)+"/v1/orders/x", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set(httpapi.ServiceHeader, "paysim")
+	res, err := once.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := res.Body.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if res.StatusCode != http.StatusMisdirectedRequest || one.asked.Load() != 0 {
+		t.Errorf("status %d, orders asked %d times; want 421, 0", res.StatusCode, one.asked.Load())
 	}
 }
 

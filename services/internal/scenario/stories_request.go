@@ -110,8 +110,9 @@ func mistakes(s *scene) {
 	ada.hasOrders(0)
 }
 
-// crowd is how many bulk orders wait: more than are taken in hand at once.
-const crowd = 30
+// crowd is how many bulk orders wait: more than payments takes in hand at once, and
+// more than orders confirms in one transaction, at one time.
+const crowd = 60
 
 func expressFirst(s *scene) {
 	bob := s.customer("Bob")

@@ -38,6 +38,7 @@ type connector struct {
 
 // attempt is made by the first who wants it.
 type attempt struct {
+	due  time.Time
 	done chan struct{}
 	err  error // readable then; nil when those who waited may try for themselves
 }
@@ -45,7 +46,7 @@ type attempt struct {
 // Connect opens a connection.
 func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
 	for {
-		a, first := c.queue()
+		a, first := c.turn()
 		switch {
 		case a == nil:
 			return c.open(ctx)
@@ -63,9 +64,9 @@ func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
 	}
 }
 
-// queue returns the attempt to wait for, nil when the database isn't away, and
+// turn returns the attempt to wait for, nil when the database isn't away, and
 // whether it is the caller's to make.
-func (c *connector) queue() (a *attempt, first bool) {
+func (c *connector) turn() (a *attempt, first bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.failed.IsZero() {
@@ -73,16 +74,13 @@ func (c *connector) queue() (a *attempt, first bool) {
 	}
 	first = c.next == nil
 	if first {
-		c.next = &attempt{done: make(chan struct{})}
+		c.next = &attempt{due: c.failed.Add(reconnectPause), done: make(chan struct{})}
 	}
 	return c.next, first
 }
 
-// try makes attempt a, when it is time for it.
+// try makes attempt a, when it is due.
 func (c *connector) try(ctx context.Context, a *attempt) (driver.Conn, error) {
-	c.mu.Lock()
-	pause := time.Until(c.failed.Add(reconnectPause))
-	c.mu.Unlock()
 	defer func() {
 		c.mu.Lock()
 		c.next = nil
@@ -90,7 +88,7 @@ func (c *connector) try(ctx context.Context, a *attempt) (driver.Conn, error) {
 		close(a.done)
 	}()
 	select {
-	case <-time.After(pause):
+	case <-time.After(time.Until(a.due)):
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}

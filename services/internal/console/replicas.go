@@ -2,6 +2,7 @@ package console
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -271,7 +272,7 @@ func (r *replicas) ask(list []*replica, req *http.Request, body []byte) (res *ht
 			return res, false, err // the client has gone
 		}
 		if len(list) > 1 {
-			r.note(p, errors.Join(err, errEnding))
+			r.note(p, cmp.Or(err, errEnding))
 		}
 		if err == nil {
 			// It closes the idle ones soon, and whoever took one of them just then

@@ -134,7 +134,12 @@ func TestRefusedRequestGoesToTheNext(t *testing.T) {
 	t.Parallel()
 	gone, one := newCopy(t), newCopy(t)
 	gone.server.Close()
-	shop := shopOf(t, gone, one)
+	allGoTo(t, one, shopOf(t, gone, one))
+}
+
+// allGoTo places orders at the shop and checks that one gets each of them whole.
+func allGoTo(t *testing.T, one *copyOfOrders, shop string) {
+	t.Helper()
 	for range 6 {
 		if status := placeAt(t, shop, ""); status != http.StatusOK {
 			t.Fatalf("status %d, want 200", status)
@@ -159,15 +164,7 @@ func TestRequestForAnotherServiceGoesToTheNext(t *testing.T) {
 		}
 		inventory.ServeHTTP(w, r)
 	})
-	shop := shopOf(t, taken, one)
-	for range 6 {
-		if status := placeAt(t, shop, ""); status != http.StatusOK {
-			t.Fatalf("status %d, want 200", status)
-		}
-		if body := <-one.bodies; body != "a wish" {
-			t.Errorf("the other got %q, want the body", body)
-		}
-	}
+	allGoTo(t, one, shopOf(t, taken, one))
 	if n := misled.Load(); n > 1 {
 		t.Errorf("%d requests met the other service, want one at most", n)
 	}

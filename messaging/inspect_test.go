@@ -134,14 +134,15 @@ func manyRows() int {
 }
 
 // fill puts n messages into queue beta and as many into its inbox, each tenth of
-// which was handled within the last seconds. Each order has ten.
+// which was handled within the last seconds. Each order has ten, so its id bears
+// the time of the statement, not of the row.
 func fill(t testing.TB, db *messagingtest.DB, n int) {
 	t.Helper()
 	for _, stmt := range []string{`
 		INSERT INTO messaging.queue_beta (message_id, kind, lane, order_id, causation_id, payload)
 		SELECT m.id, 'beta.work', m.order_id, m.order_id::uuid, CASE WHEN m.n % 2 = 0 THEN m.id END, '{"n": 1, "padding": "a payload of an ordinary length, as orders have them"}'
 		FROM (SELECT n, (lpad(to_hex((extract(epoch FROM clock_timestamp()) * 1000)::bigint), 12, '0') || '70008000' || lpad(to_hex(n), 12, '0'))::uuid AS id,
-		             (lpad(to_hex((extract(epoch FROM clock_timestamp()) * 1000)::bigint), 12, '0') || '7000a000' || lpad(to_hex(n / 10), 12, '0'))::uuid::text AS order_id
+		             (lpad(to_hex((extract(epoch FROM now()) * 1000)::bigint), 12, '0') || '7000a000' || lpad(to_hex(n / 10), 12, '0'))::uuid::text AS order_id
 		      FROM generate_series(1, $1) n) m`, `
 		INSERT INTO messaging.inbox_beta (message_id, consumer, kind, lane, order_id, producer, payload, sent_at, started_at, handled_at, ran, attempts, outcome)
 		SELECT message_id, 'beta', 'alpha.happened', lane, order_id, 'alpha', payload, m.at, m.at, m.at, '1 millisecond', 1, 'done'

@@ -67,10 +67,22 @@ func (c *container) freeze(ctx context.Context) error {
 	if c.ended || c.down() {
 		return fmt.Errorf("freeze: %w", ErrDown)
 	}
-	if _, err := c.docker.run(ctx, "pause", c.name); err != nil {
-		return fmt.Errorf("freeze PostgreSQL's container: %w", err)
+	for {
+		_, err := c.docker.run(ctx, "pause", c.name)
+		if err == nil {
+			return nil
+		}
+		err = fmt.Errorf("freeze PostgreSQL's container: %w", err)
+		// So the kernel says of processes that keep starting others.
+		if !strings.Contains(err.Error(), "unable to freeze") {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(50 * time.Millisecond):
+		}
 	}
-	return nil
 }
 
 func (c *container) thaw(ctx context.Context) error {

@@ -3,6 +3,8 @@ package postgres
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -21,6 +23,30 @@ func TestOutagesOfAContainer(t *testing.T) {
 	if _, ok := theDocker(t); ok {
 		outages(t, startIn(t, Config{Temp: true}))
 	}
+}
+
+// A kernel can fail to freeze processes; then they run on, and it is asked again.
+func TestFreezeIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	asked := filepath.Join(t.TempDir(), "asked")
+	script := filepath.Join(t.TempDir(), "docker")
+	check(t, os.WriteFile(script, []byte(`#!/bin/sh
+echo "$@" >>'`+asked+`'
+[ $(wc -l <'`+asked+`') = 3 ] && exit
+echo "Error response from daemon: Cannot pause container $2: OCI runtime pause failed: unable to freeze: unknown" >&2
+exit 1
+`), 0o755))
+	c := &container{docker: docker{path: script, env: os.Environ()}, name: "name"}
+	c.life.Store(&life{done: make(chan struct{})})
+	check(t, c.freeze(t.Context()))
+	got, err := os.ReadFile(asked)
+	check(t, err)
+	if want := strings.Repeat("pause name\n", 3); string(got) != want {
+		t.Errorf("asked of docker: got\n%swant\n%s", got, want)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	wantError(t, c.freeze(ctx), "unable to freeze")
 }
 
 // outages takes the server down in every way, frozen or not, and brings it back:

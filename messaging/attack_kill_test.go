@@ -173,7 +173,7 @@ func (f *field) strikeBeforeLock(v victim) (hit bool) {
 	}
 	defer p.kill()
 	waiting := func() bool {
-		return count(f.t, f.raw, `SELECT count(*) FROM pg_stat_activity WHERE application_name = $1 AND wait_event = 'advisory'`, v.name()) > 0
+		return count(f.t, f.raw, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = $1 AND wait_event = 'advisory'`, v.name()) > 0
 	}
 	for end := time.Now().Add(15 * time.Second); !hit && time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
 		hit = waiting()

@@ -191,7 +191,7 @@ func TestTransactionsOfNothing(t *testing.T) {
 	if n := count(t, db.Admin, `SELECT count(*) FROM messaging.outbox_alpha`); n != 5 {
 		t.Errorf("messages in the outbox: got %d, want 5", n)
 	}
-	if n := count(t, db.Admin, fmt.Sprintf(`SELECT count(*) FROM pg_stat_activity WHERE usename = '%s' AND state LIKE 'idle in%%'`, alpha(t).Role())); n != 0 {
+	if n := count(t, db.Admin, fmt.Sprintf(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usename = '%s' AND state LIKE 'idle in%%'`, alpha(t).Role())); n != 0 {
 		t.Errorf("transactions left open: %d", n)
 	}
 }

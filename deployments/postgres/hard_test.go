@@ -15,10 +15,16 @@ import (
 	"time"
 )
 
-// listen takes a port of 127.0.0.1 for the test.
+// listen takes a port of 127.0.0.1 for the test. A server that was killed has it
+// for a moment more when it was just starting a process.
 func listen(t *testing.T, port int) net.Listener {
 	t.Helper()
-	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	var l net.Listener
+	var err error
+	eventually(t, "the port is free", func() bool {
+		l, err = net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		return !errors.Is(err, syscall.EADDRINUSE)
+	})
 	check(t, err)
 	t.Cleanup(func() {
 		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {

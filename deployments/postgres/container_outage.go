@@ -10,6 +10,9 @@ import (
 	"time"
 )
 
+// freezeLimit is how long a container is asked to freeze.
+const freezeLimit = 10 * time.Second
+
 // down tells whether this run of the container is over.
 func (c *container) down() bool {
 	select {
@@ -67,19 +70,22 @@ func (c *container) freeze(ctx context.Context) error {
 	if c.ended || c.down() {
 		return fmt.Errorf("freeze: %w", ErrDown)
 	}
+	ctx, cancel := context.WithTimeout(ctx, freezeLimit)
+	defer cancel()
+	var refused error
 	for {
 		_, err := c.docker.run(ctx, "pause", c.name)
 		if err == nil {
 			return nil
 		}
-		err = fmt.Errorf("freeze PostgreSQL's container: %w", err)
 		// So the kernel says of processes that keep starting others.
 		if !strings.Contains(err.Error(), "unable to freeze") {
-			return err
+			return fmt.Errorf("freeze PostgreSQL's container: %w", errors.Join(refused, err))
 		}
+		refused = err
 		select {
 		case <-ctx.Done():
-			return err
+			return fmt.Errorf("freeze PostgreSQL's container: %w", err)
 		case <-time.After(50 * time.Millisecond):
 		}
 	}

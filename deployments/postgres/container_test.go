@@ -225,34 +225,49 @@ func TestContainerOfAKilledProgramGoes(t *testing.T) {
 	for name, kill := range map[string]func(pid, watchdog int) error{
 		"program killed":     func(pid, _ int) error { return syscall.Kill(pid, syscall.SIGKILL) },
 		"whole group killed": func(pid, _ int) error { return syscall.Kill(-pid, syscall.SIGKILL) },
-		"killed together with its dog": func(pid, dog int) error {
-			return errors.Join(syscall.Kill(dog, syscall.SIGKILL), syscall.Kill(pid, syscall.SIGKILL))
-		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			cmd, _, h := startHelper(t, helperConfig{Temp: true, Container: true, Cache: openDir(t)}, os.Geteuid())
-			t.Cleanup(func() { check(t, os.RemoveAll(h.Run)) })
-			if got := query(t, h.URL, `SELECT 'well'`); got != "well" {
-				t.Errorf("got %q, want well", got)
-			}
-			check(t, kill(cmd.Process.Pid, h.Watchdog))
-			if err := cmd.Wait(); err == nil {
-				t.Fatal("the helper ended well, want it killed")
-			}
-			if strings.Contains(name, "together") { // then the next start sweeps, which can be another test's
-				if got := remains(t, d, h.Container); got == "" {
-					t.Log("another test's start has swept it")
-				}
-				check(t, startIn(t, Config{Temp: true}).Stop(t.Context()))
-				eventually(t, "container and volume are gone", func() bool { return remains(t, d, h.Container) == "" })
-				return
-			}
+			h := killedWithContainer(t, kill)
 			eventually(t, "container, volume, watchdog and directory are gone", func() bool {
 				return remains(t, d, h.Container) == "" && gone(h.Watchdog) && !exists(h.Run)
 			})
 		})
 	}
+}
+
+// What a program leaves that is killed together with its dog, the next start
+// sweeps. It must be this test's, so no other runs meanwhile.
+func TestContainerOfAKilledDogIsSwept(t *testing.T) {
+	d, ok := theDocker(t)
+	if !ok {
+		return
+	}
+	h := killedWithContainer(t, func(pid, dog int) error {
+		return errors.Join(syscall.Kill(dog, syscall.SIGKILL), syscall.Kill(pid, syscall.SIGKILL))
+	})
+	if got := remains(t, d, h.Container); got == "" {
+		t.Fatal("somebody removed the container before it was swept")
+	}
+	check(t, startIn(t, Config{Temp: true}).Stop(t.Context()))
+	if got := remains(t, d, h.Container); got != "" {
+		t.Errorf("after the next start: got %q left", got)
+	}
+}
+
+// killedWithContainer starts a program with a server in a container and kills it.
+func killedWithContainer(t *testing.T, kill func(pid, watchdog int) error) helperStarted {
+	t.Helper()
+	cmd, _, h := startHelper(t, helperConfig{Temp: true, Container: true, Cache: openDir(t)}, os.Geteuid())
+	t.Cleanup(func() { check(t, os.RemoveAll(h.Run)) })
+	if got := query(t, h.URL, `SELECT 'well'`); got != "well" {
+		t.Errorf("got %q, want well", got)
+	}
+	check(t, kill(cmd.Process.Pid, h.Watchdog))
+	if err := cmd.Wait(); err == nil {
+		t.Fatal("the helper ended well, want it killed")
+	}
+	return h
 }
 
 func TestContainerThatFailsSaysWhyAndLeavesNothing(t *testing.T) {

@@ -135,7 +135,7 @@ func manyRows() int {
 
 // fill puts n messages into queue beta and as many into its inbox, each tenth of
 // which was handled within the last seconds. Each order has ten, so its id bears
-// the time of the statement, not of the row.
+// one time for all rows.
 func fill(t testing.TB, db *messagingtest.DB, n int) {
 	t.Helper()
 	for _, stmt := range []string{`
